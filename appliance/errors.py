@@ -1,0 +1,126 @@
+"""Everything that a user can cause, with the exit code that it ends the program with.
+
+ApplianceError                 1
+├── ConfigError                2   configuration or command line (argparse uses 2 as well)
+├── ModelError                10
+│   ├── ModelMissing          11
+│   ├── NotAModel             12   not a TFLite file, or a damaged one
+│   ├── WrongLayout           13   a model, but not one of the three layouts, or of no use in int8
+│   └── NeedsEdgeTpu          14   compiled for the Edge TPU
+├── SourceError               20
+│   ├── SourceMissing         21
+│   ├── SourceUnreadable      22
+│   └── SourceTruncated       23   ended before it should have
+├── SourceLost                24   recoverable: the source is opened again, with back-off
+├── DisplayError              30
+│   ├── NoScreen              31
+│   └── OutputNotWritable     32
+├── ConvertError              40
+└── StageStuck                50   a thread did not end in time
+
+Messages are one line that says what is wrong and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class ApplianceError(Exception):
+    """Ends the program with a one-line message and `exit_code`."""
+
+    exit_code = 1
+
+
+class ConfigError(ApplianceError):
+    """The configuration or the command line is wrong."""
+
+    exit_code = 2
+
+
+class ModelError(ApplianceError):
+    """The model cannot be used."""
+
+    exit_code = 10
+
+
+class ModelMissing(ModelError):
+    """There is no such file."""
+
+    exit_code = 11
+
+
+class NotAModel(ModelError):
+    """The file is no TFLite model, or is damaged."""
+
+    exit_code = 12
+
+
+class WrongLayout(ModelError):
+    """The model's inputs or outputs are not those of a known layout, or cannot carry useful masks."""
+
+    exit_code = 13
+
+
+class NeedsEdgeTpu(ModelError):
+    """The model is compiled for the Edge TPU and cannot run on the CPU."""
+
+    exit_code = 14
+
+
+class SourceError(ApplianceError):
+    """The source cannot be used."""
+
+    exit_code = 20
+
+
+class SourceMissing(SourceError):
+    """There is no such file, folder or device."""
+
+    exit_code = 21
+
+
+class SourceUnreadable(SourceError):
+    """The source is there, but holds no picture that can be read."""
+
+    exit_code = 22
+
+
+class SourceTruncated(SourceError):
+    """The source ended before it should have; everything up to there was processed."""
+
+    exit_code = 23
+
+
+class SourceLost(ApplianceError):
+    """A source that had worked went away. Recoverable: the capture stage opens it again, with back-off."""
+
+    exit_code = 24
+
+
+class DisplayError(ApplianceError):
+    """The display cannot be used."""
+
+    exit_code = 30
+
+
+class NoScreen(DisplayError):
+    """There is no screen, or no library to use it with."""
+
+    exit_code = 31
+
+
+class OutputNotWritable(DisplayError):
+    """The output folder cannot be written to."""
+
+    exit_code = 32
+
+
+class ConvertError(ApplianceError):
+    """A step of the conversion failed."""
+
+    exit_code = 40
+
+
+class StageStuck(ApplianceError):
+    """A thread did not stop within its time."""
+
+    exit_code = 50
