@@ -1,0 +1,138 @@
+"""The typed configuration, and how a YAML file becomes one.
+
+`config.yaml` at the top of the project is the commented reference and equals the defaults here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from appliance.errors import ConfigError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+DisplayKind = Literal["screen", "files", "null"]
+
+
+class _Section(BaseModel):
+    """A mapping of the file. A field's description says what is allowed, in the words of the error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class CameraConfig(_Section):
+    """What to ask of a camera."""
+
+    width: int = Field(1280, ge=64, le=4608, description="a whole number of pixels from 64 to 4608")
+    height: int = Field(720, ge=64, le=2592, description="a whole number of pixels from 64 to 2592")
+    rate_hz: int = Field(30, ge=1, le=120, description="a whole number from 1 to 120")
+
+
+class SceneConfig(_Section):
+    """The generated scene."""
+
+    seed: int = Field(1, ge=0, le=2**31, description="a whole number from 0 to 2147483648")
+    rate_hz: Literal[30, 60] = Field(30, description="30 or 60")
+
+
+class ModelConfig(_Section):
+    """The network and what counts as an object."""
+
+    file: str = Field("models/demo.tflite", min_length=1, description="the path of a .tflite file")
+    confidence: float = Field(0.3, ge=0.01, le=0.99, description="a number from 0.01 to 0.99")
+    nms_iou: float = Field(0.7, ge=0.1, le=0.99, description="a number from 0.1 to 0.99")
+
+
+class DisplayConfig(_Section):
+    """Where the picture goes."""
+
+    kind: DisplayKind = Field("screen", description="screen, files or null")
+    fullscreen: bool = Field(False, description="true or false")
+
+
+class Config(_Section):
+    """Everything that can be set."""
+
+    source: str = Field(
+        "scene", min_length=1, description="scene, a video or image file, a folder, or a device"
+    )
+    camera: CameraConfig = Field(CameraConfig(), description="a section")
+    scene: SceneConfig = Field(SceneConfig(), description="a section")
+    model: ModelConfig = Field(ModelConfig(), description="a section")
+    display: DisplayConfig = Field(DisplayConfig(), description="a section")
+    output: str = Field("out", min_length=1, description="the path of a folder")
+
+
+def load(path: Path) -> Config:
+    """Read a configuration file. Relative paths in it are relative to the folder that it lies in.
+
+    Raises `ConfigError`, in one line with file, key, what is allowed and the nearest valid key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); name a readable file with --config") from error
+    return _with_absolute_paths(parse(text, str(path)), path.resolve().parent)
+
+
+def parse(text: str, origin: str) -> Config:
+    """A configuration from YAML text, paths as they are written. `origin` is named in errors."""
+    try:
+        tree = yaml.load(text, _UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise ConfigError(f"{origin}:{where} {problem}; see the project's config.yaml") from error
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{origin}: holds no keys; see the project's config.yaml")
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: {_in_words(error.errors()[0])}") from error
+
+
+def _with_absolute_paths(config: Config, folder: Path) -> Config:
+    source = config.source if config.source == "scene" else str(folder / config.source)
+    model = config.model.model_copy(update={"file": str(folder / config.model.file)})
+    return config.model_copy(update={"source": source, "model": model, "output": str(folder / config.output)})
+
+
+def _in_words(error: ErrorDetails) -> str:
+    """The first error of a validation: key, what is wrong, what is allowed, the nearest valid key."""
+    keys = [str(key) for key in error["loc"]]
+    section: type[BaseModel] = Config
+    for key in keys[:-1]:
+        annotation = section.model_fields[key].annotation
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
+        section = annotation
+    name, path = keys[-1], ".".join(keys)
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, section.model_fields, n=1, cutoff=0.5)
+        hint = f"; did you mean {'.'.join([*keys[:-1], near[0]])}?" if near else ""
+        return f"{path}: unknown key{hint} (allowed here: {', '.join(section.model_fields)})"
+    return f"{path}: {error['input']!r} is not allowed; allowed is {section.model_fields[name].description}"
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML lets the last of two equal keys win, silently; here that is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key} is there twice", problem_mark=key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)

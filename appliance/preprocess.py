@@ -1,0 +1,53 @@
+"""Frame -> ModelInput: letterbox and quantise, in two passes over a small picture. Pure."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.data import Frame, ModelInput, ModelSpec, Tensor, TensorSpec
+from appliance.geometry import Letterbox
+from appliance.pool import Pool
+
+PADDING = 114
+"""Grey of the letterbox's bars, 0..255; YOLOv8 is trained with it."""
+
+
+class Preprocessor:
+    """Makes inputs for one model."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._spec = spec
+        self._table = _quantisation_table(spec.input)
+        width, height = spec.input_wh
+        self._resized = Pool((height, width, 3), np.uint8)
+        self._tensors = Pool(spec.input.shape, spec.input.dtype)
+
+    def __call__(self, frame: Frame) -> ModelInput:
+        """Resize the picture into the letterbox, map 0..255 to the input's steps, pad with grey."""
+        letterbox = Letterbox.fit(frame.size_wh, self._spec.input_wh)
+        left, top, width, height = letterbox.content_xywh
+        small = self._resized.lease()
+        content = small[top : top + height, left : left + width]
+        # cv2.resize keeps a pixel's area in place, as Letterbox assumes. Bilinear, as in training.
+        cv2.resize(frame.rgb, (width, height), dst=content, interpolation=cv2.INTER_LINEAR)
+        small[:top], small[top + height :] = PADDING, PADDING
+        small[:, :left], small[:, left + width :] = PADDING, PADDING
+        tensor: Tensor = self._tensors.lease()
+        if self._spec.nhwc:
+            cv2.LUT(small, self._table, dst=tensor[0])
+        else:
+            tensor[0] = cv2.LUT(small, self._table).transpose(2, 0, 1)
+        return ModelInput(frame, letterbox, tensor)
+
+
+def _quantisation_table(spec: TensorSpec) -> NDArray[np.float32] | NDArray[np.uint8] | NDArray[np.int8]:
+    """What each of 256 colour values becomes: real = value / 255, stored = real / scale + zero point."""
+    real = np.arange(256, dtype=np.float64) / 255
+    if not spec.quantised:
+        return real.astype(np.float32)
+    stored = np.rint(real / spec.scale) + spec.zero_point
+    if spec.dtype == np.uint8:
+        return np.clip(stored, 0, 255).astype(np.uint8)
+    return np.clip(stored, -128, 127).astype(np.int8)

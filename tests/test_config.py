@@ -1,0 +1,69 @@
+"""Configuration: the reference file equals the defaults; every mistake is one line that helps."""
+
+from pathlib import Path
+
+import pytest
+
+from appliance.config import PROJECT_ROOT, Config, load, parse
+from appliance.errors import ConfigError
+
+
+def test_the_reference_file_names_every_key_with_its_default() -> None:
+    text = (PROJECT_ROOT / "config.yaml").read_text()
+    parsed = parse(text, "config.yaml")
+    assert parsed == Config()
+    assert parsed.model_fields_set == set(Config.model_fields)
+    for name in ("camera", "scene", "model", "display"):
+        section = getattr(parsed, name)
+        assert section.model_fields_set == set(type(section).model_fields), name
+
+
+def test_an_empty_file_is_all_defaults() -> None:
+    assert parse("# nothing\n", "x") == Config()
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: {file: a.tflite}\nsource: photos\noutput: /somewhere\n")
+    config = load(file)
+    assert config.model.file == str(tmp_path / "a.tflite")
+    assert config.source == str(tmp_path / "photos")
+    assert config.output == "/somewhere"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model: {confidnce: 0.4}", ["model.confidnce", "unknown key", "did you mean model.confidence?"]),
+        ("modle: {}", ["modle", "did you mean model?", "allowed here: source, camera"]),
+        ("model: {confidence: 1.5}", ["model.confidence", "1.5", "from 0.01 to 0.99"]),
+        ("model: {confidence: high}", ["model.confidence", "'high'", "a number"]),
+        ("camera: {width: 1280.5}", ["camera.width", "a whole number"]),
+        ("camera: {width: '1280'}", ["camera.width", "a whole number"]),
+        ("camera: 5", ["camera: 5", "a section"]),
+        ("display: {kind: hdmi}", ["display.kind", "'hdmi'", "screen, files or null"]),
+        ("display: {fullscreen: 1}", ["display.fullscreen", "true or false"]),
+        ("scene: {rate_hz: 31}", ["scene.rate_hz", "30 or 60"]),
+        ("source: null", ["source", "None"]),
+        ("model: {file: [", ["line 1"]),
+        ("output: a\noutput: b", ["line 2", "output", "twice"]),
+        ("- a\n- b", ["holds no keys"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_key_and_help(text: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse(text, "my.yaml")
+    message = str(raised.value)
+    assert message.startswith("my.yaml:")
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+    assert raised.value.exit_code == 2
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "binary.yaml")
