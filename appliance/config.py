@@ -68,6 +68,26 @@ class Config(_Section):
     display: DisplayConfig = Field(DisplayConfig(), description="a section")
     output: str = Field("out", min_length=1, description="the path of a folder")
 
+    def relative_to(self, folder: Path) -> Config:
+        """The same, with relative paths made absolute from a folder."""
+        source = self.source if self.source == "scene" else str(folder / self.source)
+        model = self.model.model_copy(update={"file": str(folder / self.model.file)})
+        update = {"source": source, "model": model, "output": str(folder / self.output)}
+        return self.model_copy(update=update)
+
+    def overridden(
+        self, source: str | None = None, model: str | None = None, display: DisplayKind | None = None
+    ) -> Config:
+        """The same, but for what the command line says."""
+        update: dict[str, object] = {}
+        if source is not None:
+            update["source"] = source
+        if model is not None:
+            update["model"] = self.model.model_copy(update={"file": model})
+        if display is not None:
+            update["display"] = self.display.model_copy(update={"kind": display})
+        return self.model_copy(update=update)
+
 
 def load(path: Path) -> Config:
     """Read a configuration file. Relative paths in it are relative to the folder that it lies in.
@@ -78,7 +98,7 @@ def load(path: Path) -> Config:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); name a readable file with --config") from error
-    return _with_absolute_paths(parse(text, str(path)), path.resolve().parent)
+    return parse(text, str(path)).relative_to(path.resolve().parent)
 
 
 def parse(text: str, origin: str) -> Config:
@@ -98,12 +118,6 @@ def parse(text: str, origin: str) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{origin}: {_in_words(error.errors()[0])}") from error
-
-
-def _with_absolute_paths(config: Config, folder: Path) -> Config:
-    source = config.source if config.source == "scene" else str(folder / config.source)
-    model = config.model.model_copy(update={"file": str(folder / config.model.file)})
-    return config.model_copy(update={"source": source, "model": model, "output": str(folder / config.output)})
 
 
 def _in_words(error: ErrorDetails) -> str:

@@ -109,6 +109,11 @@ class Metrics:
                 self._dropped += max(0, index - self._last_index - 1)
             self._last_index = index
 
+    def picture_passed(self, index: int) -> None:
+        """The picture with this `Frame.index` was left out on purpose: no drop."""
+        with self._lock:
+            self._last_index = index
+
     def masks_shown(self, captured_ns: int) -> None:
         """Masks of a picture captured then were shown for the first time."""
         now_ns = time.monotonic_ns()

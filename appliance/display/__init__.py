@@ -79,5 +79,8 @@ class Display(Protocol):
     def poll(self) -> list[UserInput]:
         """What the user did since the last call; never waits."""
 
+    def toggle_fullscreen(self) -> bool:
+        """Switch between window and full screen; returns whether it is full screen now."""
+
     def close(self) -> None:
         """Give everything back; safe to call more than once, and after a failed `open`."""

@@ -1,0 +1,84 @@
+"""Snapshots and recordings that the user asked for, made away from the main thread."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+
+from appliance import snapshot
+from appliance.data import Layer, Selection
+from appliance.display import View
+from appliance.display.recorder import Recorder
+from appliance.errors import ApplianceError
+
+
+class Saver:
+    """Used by the main thread; `news` tells it what came of what it asked for."""
+
+    def __init__(self, folder: Path, model: str) -> None:
+        self._folder = folder
+        self._model = model
+        self._thread = ThreadPoolExecutor(1, "save")
+        self._snapshots: list[Future[list[Path]]] = []
+        self._recorder: Recorder | None = None
+        self._recorder_path = Path()
+        self._words: list[str] = []
+
+    @property
+    def recording(self) -> bool:
+        """Whether a recording is being made."""
+        return self._recorder is not None
+
+    def snapshot(self, layer: Layer, selection: Selection | None) -> None:
+        """Save the picture of the layer, with and without the layer, and its instances."""
+        self._snapshots.append(
+            self._thread.submit(snapshot.save, self._folder, layer, selection, self._model)
+        )
+        self._words.append("saving a snapshot")
+
+    def start_recording(self, size_wh: tuple[int, int]) -> None:
+        """Begin a recording of what is shown from now on."""
+        path = self._folder / f"recording-{datetime.now():%Y%m%d-%H%M%S}.mkv"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._recorder = Recorder(path, size_wh)
+        except (OSError, ApplianceError) as error:
+            self._words.append(f"cannot record: {error}")
+            return
+        self._recorder_path = path
+        self._words.append("recording")
+
+    def record(self, view: View) -> None:
+        """Add what is shown to the recording, if there is one; never waits."""
+        if self._recorder is not None:
+            self._recorder.put(view)
+
+    def stop_recording(self) -> None:
+        """End the recording; what was recorded is complete."""
+        if self._recorder is None:
+            return
+        self._recorder.close()
+        words = f"saved {self._recorder_path}"
+        if self._recorder.trouble:
+            words = f"recording ended: {self._recorder.trouble}"
+        self._words.append(words)
+        self._recorder = None
+
+    def news(self) -> list[str]:
+        """What has happened since the last call, for the user to read."""
+        for done in [future for future in self._snapshots if future.done()]:
+            self._snapshots.remove(done)
+            try:
+                self._words.append(f"saved {done.result()[0]}")
+            except (OSError, ApplianceError) as error:
+                self._words.append(f"no snapshot: {error}")
+        if self._recorder is not None and self._recorder.trouble:
+            self.stop_recording()
+        words, self._words = self._words, []
+        return words
+
+    def close(self) -> None:
+        """Finish what is being saved."""
+        self.stop_recording()
+        self._thread.shutdown()

@@ -1,0 +1,175 @@
+"""What each thread of the flow does, as plain loops between slots. `app` wires them, `pipeline` runs them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from appliance import overlay
+from appliance.capture import EndOfSource, Source
+from appliance.data import Frame, Layer, ModelInput, RawOutputs, Segmentation, Selection
+from appliance.errors import ApplianceError, SourceError, SourceLost
+from appliance.identity import Identities
+from appliance.invoke import Backend
+from appliance.metrics import Metrics
+from appliance.notices import Notices
+from appliance.pipeline import Slot
+from appliance.postprocess import postprocess
+from appliance.preprocess import Preprocessor
+
+_log = logging.getLogger(__name__)
+
+READ_TIMEOUT_S = 0.25
+BACK_OFF_S = (0.5, 10.0)
+"""First and longest pause between attempts to open a source again; each is twice the one before."""
+
+
+@contextmanager
+def _timed(metrics: Metrics, stage: str) -> Iterator[None]:
+    start_ns = time.monotonic_ns()
+    yield
+    metrics.took(stage, (time.monotonic_ns() - start_ns) / 1e6)
+
+
+def capture(
+    source: Source,
+    hand_over: Callable[[Frame], object],
+    stopping: threading.Event,
+    metrics: Metrics,
+    notices: Notices,
+    hold_at_end: bool,
+) -> None:
+    """Read a source to its end; when it goes away, say so and open it again, with growing pauses.
+
+    A source that cannot be opened at all is a fatal error, since it never worked. With `hold_at_end` the
+    last picture stays, for a person to look at, until the pipeline is stopped.
+    """
+    source.open()
+    _log.info("source %s, %s", source.name, "live" if source.live else "every picture")
+    try:
+        while not stopping.is_set():
+            try:
+                frame = source.read(READ_TIMEOUT_S)
+            except SourceLost as lost:
+                _reopen(source, lost, stopping, notices)
+                continue
+            except EndOfSource:
+                if hold_at_end:
+                    notices.report(source.name, "that was the last picture")
+                    stopping.wait()
+                return
+            if frame is not None:
+                notices.clear(source.name)
+                metrics.captured()
+                hand_over(frame)
+    finally:
+        source.close()
+
+
+def _reopen(source: Source, lost: ApplianceError, stopping: threading.Event, notices: Notices) -> None:
+    pause_s, longest_s = BACK_OFF_S
+    while True:
+        source.close()
+        notices.report(source.name, f"{lost}, trying again every {pause_s:g} s")
+        if stopping.wait(pause_s):
+            return
+        try:
+            source.open()
+        except (SourceLost, SourceError) as again:
+            lost = again  # it worked once, so even a missing device may come back
+        else:
+            return
+        pause_s = min(2 * pause_s, longest_s)
+
+
+def preprocess(
+    preprocessor: Preprocessor, frames: Slot[Frame], inputs: Slot[ModelInput], metrics: Metrics
+) -> None:
+    """Make every picture ready, so that the newest is there the moment the device is free."""
+    while True:
+        frame = frames.take()
+        with _timed(metrics, "preprocess"):
+            ready = preprocessor(frame)
+        inputs.put(ready)
+
+
+def invoke(backend: Backend, inputs: Slot[ModelInput], outputs: Slot[RawOutputs], metrics: Metrics) -> None:
+    """Keep the device busy."""
+    try:
+        while True:
+            ready = inputs.take()
+            with _timed(metrics, "invoke"):
+                tensors = backend.invoke(ready.tensor)
+            outputs.put(RawOutputs(ready.frame, ready.letterbox, backend.spec, tensors))
+    finally:
+        backend.close()
+
+
+def interpret(
+    outputs: Slot[RawOutputs],
+    segmentations: Slot[Segmentation],
+    metrics: Metrics,
+    confidence: float,
+    nms_iou: float,
+) -> None:
+    """Turn outputs into instances, and give these the ids of the objects that they were before."""
+    identities = Identities()
+    while True:
+        raw = outputs.take()
+        with _timed(metrics, "postprocess"):
+            found = identities.assign(postprocess(raw, confidence, nms_iou))
+        segmentations.put(found)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Looks:
+    """How masks are to be drawn; the viewer sets it."""
+
+    selection: Selection | None = None
+    only_selection: bool = False
+    frozen: Segmentation | None = None
+    """Draw this one, whatever comes."""
+
+
+class LooksBoard:
+    """Where the viewer leaves its `Looks`, and where the overlay stage finds the newest. Thread-safe."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+        self._looks = Looks()
+
+    @property
+    def looks(self) -> Looks:
+        """The newest looks."""
+        return self._looks
+
+    def set(self, looks: Looks) -> None:
+        """Replace the looks, a single assignment, and wake the overlay stage."""
+        self._looks = looks
+        self._on_change()
+
+
+def draw(
+    segmentations: Slot[Segmentation],
+    layers: Slot[Layer],
+    board: LooksBoard,
+    layer_wh: Callable[[tuple[int, int]], tuple[int, int]],
+    metrics: Metrics,
+) -> None:
+    """Draw the newest masks, again when they are to look otherwise."""
+    newest: Segmentation | None = None
+    while True:
+        newest = segmentations.take_or_poke() or newest
+        looks = board.looks
+        shown = looks.frozen or newest
+        if shown is None:
+            continue
+        with _timed(metrics, "overlay"):
+            layer = overlay.draw(
+                shown, looks.selection, layer_wh(shown.frame.size_wh), only_selection=looks.only_selection
+            )
+        layers.put(layer)
