@@ -136,6 +136,7 @@ class Pipeline:
         self.stopping = threading.Event()
         """Set once everything is to end; waits in sources and the like watch it."""
         self._stop_asked = False
+        self._deadline_s: float | None = None
         self._error: BaseException | None = None
         self._error_lock = threading.Lock()
         self._stoppables: list[Stoppable] = []
@@ -170,9 +171,14 @@ class Pipeline:
         """Ask for the end. Takes no lock, so it is safe in a signal handler; `check` acts on it."""
         self._stop_asked = True
 
+    def stop_after(self, seconds: float | None) -> None:
+        """Let `check` ask for the end after this time."""
+        self._deadline_s = None if seconds is None else time.monotonic() + seconds
+
     def check(self) -> None:
         """For the main thread, several times a second. Raises `Stopped` if the end was asked for or came."""
-        if self._stop_asked or self.stopping.is_set():
+        late = self._deadline_s is not None and time.monotonic() >= self._deadline_s
+        if late or self._stop_asked or self.stopping.is_set():
             raise Stopped
 
     def run(self, main: Callable[[], None]) -> None:

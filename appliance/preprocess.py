@@ -47,7 +47,6 @@ def _quantisation_table(spec: TensorSpec) -> NDArray[np.float32] | NDArray[np.ui
     real = np.arange(256, dtype=np.float64) / 255
     if not spec.quantised:
         return real.astype(np.float32)
-    stored = np.rint(real / spec.scale) + spec.zero_point
-    if spec.dtype == np.uint8:
-        return np.clip(stored, 0, 255).astype(np.uint8)
-    return np.clip(stored, -128, 127).astype(np.int8)
+    limits = np.iinfo(spec.dtype)
+    stored: NDArray[np.float64] = np.clip(np.rint(real / spec.scale) + spec.zero_point, limits.min, limits.max)
+    return stored.astype(np.uint8) if spec.dtype == np.uint8 else stored.astype(np.int8)
