@@ -1,0 +1,229 @@
+"""RawOutputs -> Segmentation: threshold, decode, non-maximum suppression, mask levels. Pure.
+
+Of thousands of anchors only the few that pass the threshold, compared as the stored steps, are decoded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.data import RawOutputs, Segmentation, Tensor, TensorSpec
+from appliance.geometry import Letterbox
+from appliance.layouts import (
+    BINS,
+    COEFFICIENTS,
+    EndToEnd,
+    Fused,
+    HeadLevel,
+    Prototypes,
+    RawHead,
+    arrange,
+)
+
+Float32s = NDArray[np.float32]
+
+_CANDIDATES_PER_INSTANCE = 8
+"""Anchors that go into the suppression, best first, per instance asked for; bounds its time."""
+_LEVELS_PER_LOGIT = 4.0
+_BORDER = 20 / 1024
+"""FastSAM snaps box edges to the border within 20 pixels of its input of 1024; part of the longer side."""
+_WHOLE_PICTURE_IOU = 0.9
+"""FastSAM takes a box that overlaps the whole picture by more than this as the whole picture."""
+_LARGEST_NORMALISED = 2.0
+"""Box coordinates in 0..1 stay below; those in pixels do not, as anchors cover the whole input."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidates:
+    """Anchors over the threshold, best first, equal scores in the order of the outputs."""
+
+    boxes_xyxy: Float32s
+    """(K, 4), input pixels."""
+    scores: Float32s
+    """(K,), 0..1."""
+    coefficients: Float32s
+    """(K, 32)."""
+
+
+def postprocess(outputs: RawOutputs, confidence: float, iou: float, max_instances: int = 300) -> Segmentation:
+    """Turn a model's outputs into instances, best score first; the same outputs always give the same.
+
+    `confidence`, between 0 and 1, is the least score; of boxes that overlap by more than `iou` the best
+    stays, whatever the classes. As in FastSAM, boxes that nearly reach the border reach it, and one that is
+    nearly the whole picture is the whole picture.
+
+    Raises `WrongLayout` if the outputs' shapes fit no layout; a loaded model's do.
+    """
+    spec = outputs.spec
+    limit = max_instances * _CANDIDATES_PER_INSTANCE
+    match arrange(spec.input, spec.outputs):
+        case RawHead() as head:
+            candidates = _from_raw_head(head, outputs, confidence, limit)
+            prototypes = head.prototypes
+        case Fused() as fused:
+            candidates = _from_fused(fused, outputs, confidence, limit)
+            prototypes = fused.prototypes
+        case EndToEnd() as end_to_end:
+            candidates = _from_end_to_end(end_to_end, outputs, confidence, limit)
+            prototypes = end_to_end.prototypes
+
+    kept = _suppress(candidates, iou)[:max_instances]
+    boxes = _snap_to_border(candidates.boxes_xyxy[kept], outputs.letterbox)
+    boxes = outputs.letterbox.boxes_to_picture(boxes)
+    visible = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
+    kept = kept[visible]
+    return Segmentation(
+        outputs.frame,
+        outputs.letterbox,
+        boxes[visible],
+        candidates.scores[kept],
+        _mask_levels(prototypes, outputs, candidates.coefficients[kept]),
+    )
+
+
+def _from_raw_head(head: RawHead, outputs: RawOutputs, confidence: float, limit: int) -> _Candidates:
+    least_logit = math.log(confidence / (1 - confidence))
+    specs, tensors = outputs.spec.outputs, outputs.tensors
+    anchors, logits = [], []
+    for level in head.levels:
+        classes = _by_anchor(tensors[level.classes], head.channels_last)
+        over = _at_least(classes, specs[level.classes], least_logit)
+        anchors.append(over)
+        logits.append(specs[level.classes].dequantise(classes[over].max(1, initial=_lowest(classes))))
+    order = _best_first(np.concatenate(logits), limit)
+    level_of = np.repeat(np.arange(len(anchors)), [len(over) for over in anchors])[order]
+    anchor_of = np.concatenate(anchors)[order]
+
+    boxes = np.empty((len(order), 4), np.float32)
+    coefficients = np.empty((len(order), COEFFICIENTS), np.float32)
+    for number, level in enumerate(head.levels):
+        rows = np.flatnonzero(level_of == number)
+        at = anchor_of[rows]
+        distributions = _by_anchor(tensors[level.boxes], head.channels_last)[at]
+        boxes[rows] = _decode_boxes(specs[level.boxes].dequantise(distributions), at, level)
+        stored = _by_anchor(tensors[level.coefficients], head.channels_last)[at]
+        coefficients[rows] = specs[level.coefficients].dequantise(stored)
+    scores = np.reciprocal(1 + np.exp(-np.concatenate(logits)[order]), dtype=np.float32)
+    return _Candidates(boxes, scores, coefficients)
+
+
+def _decode_boxes(distributions: Float32s, anchors: NDArray[np.intp], level: HeadLevel) -> Float32s:
+    """Box edges in input pixels from (K, 64) logits of their distances to the anchor, in strides.
+
+    Each distance is the mean of a softmax over 16 bins: Li et al. 2020, "Generalized Focal Loss", eq. 5.
+    """
+    bins = distributions.reshape(-1, 4, BINS)
+    weights = np.exp(bins - bins.max(2, keepdims=True))
+    distances = (weights @ np.arange(BINS, dtype=np.float32)) / weights.sum(2)
+    rows, columns = np.divmod(anchors, level.grid_wh[0])
+    centres = np.stack([columns, rows], 1).astype(np.float32) + np.float32(0.5)
+    edges: Float32s = np.concatenate([centres - distances[:, :2], centres + distances[:, 2:]], 1)
+    return edges * np.float32(level.stride)
+
+
+def _from_fused(fused: Fused, outputs: RawOutputs, confidence: float, limit: int) -> _Candidates:
+    spec = outputs.spec.outputs[fused.predictions]
+    predictions = outputs.tensors[fused.predictions][0]
+    if fused.anchors_last:
+        predictions = predictions.T
+    classes = predictions[:, 4 : 4 + fused.classes]
+    over = _at_least(classes, spec, confidence)
+    scores = spec.dequantise(classes[over].max(1, initial=_lowest(classes)))
+    order = _best_first(scores, limit)
+    best = spec.dequantise(predictions[over[order]])
+    centres, sizes = best[:, :2], best[:, 2:4]
+    boxes = np.concatenate([centres - sizes / 2, centres + sizes / 2], 1)
+    boxes = _in_pixels(boxes, spec.dequantise(predictions[:, :2].max()), outputs.letterbox)
+    return _Candidates(boxes, scores[order], best[:, 4 + fused.classes :])
+
+
+def _from_end_to_end(end_to_end: EndToEnd, outputs: RawOutputs, confidence: float, limit: int) -> _Candidates:
+    """The columns are left, top, right, bottom, score, class, coefficients."""
+    spec = outputs.spec.outputs[end_to_end.detections]
+    detections = outputs.tensors[end_to_end.detections][0]
+    over = _at_least(detections[:, 4:5], spec, confidence)
+    scores = spec.dequantise(detections[over, 4])
+    order = _best_first(scores, limit)
+    best = spec.dequantise(detections[over[order]])
+    boxes = _in_pixels(best[:, :4], spec.dequantise(detections[:, :4].max()), outputs.letterbox)
+    return _Candidates(boxes, scores[order], best[:, 6:])
+
+
+def _in_pixels(boxes: Float32s, largest: Float32s, letterbox: Letterbox) -> Float32s:
+    """Boxes in input pixels from boxes in those or in 0..1, told by the largest coordinate of all anchors."""
+    if largest > _LARGEST_NORMALISED:
+        return boxes
+    return boxes * np.array(letterbox.input_wh * 2, np.float32)
+
+
+def _by_anchor(tensor: Tensor, channels_last: bool) -> Tensor:
+    """A view (anchors, channels) of (1, h, w, channels) or (1, channels, h, w)."""
+    if channels_last:
+        return tensor.reshape(-1, tensor.shape[3])
+    return tensor.reshape(tensor.shape[1], -1).T
+
+
+def _at_least(scores: Tensor, spec: TensorSpec, least: float) -> NDArray[np.intp]:
+    """Which rows of (anchors, classes) have a score of at least `least`, compared as stored."""
+    threshold = math.ceil(least / spec.scale + spec.zero_point) if spec.quantised else least
+    over = scores >= threshold
+    return np.flatnonzero(over if over.shape[1] == 1 else over.any(1))
+
+
+def _lowest(stored: Tensor) -> float:
+    """A start for a maximum over no classes; needed only for no rows."""
+    return np.iinfo(stored.dtype).min if stored.dtype.kind in "iu" else -np.inf
+
+
+def _best_first(scores: Float32s, limit: int) -> NDArray[np.intp]:
+    return np.argsort(-scores, kind="stable")[:limit]
+
+
+def _suppress(candidates: _Candidates, iou: float) -> NDArray[np.intp]:
+    """Non-maximum suppression over all classes together; indices, best score first."""
+    if not len(candidates.scores):
+        return np.zeros(0, np.intp)
+    boxes = candidates.boxes_xyxy.astype(np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    # equal scores stay in their order, as cv2 sorts stably
+    kept = cv2.dnn.NMSBoxes(boxes, candidates.scores, 0.0, iou)  # type: ignore[arg-type]
+    return np.asarray(kept, np.intp).reshape(-1)
+
+
+def _snap_to_border(boxes_xyxy: Float32s, letterbox: Letterbox) -> Float32s:
+    """FastSAM's treatment of boxes at the border of the picture; input pixels."""
+    left, top, width, height = letterbox.content_xywh
+    low = np.array([left, top, left, top], np.float32)
+    high = low + np.array([width, height, width, height], np.float32)
+    near = np.float32(_BORDER * max(letterbox.input_wh))
+    boxes = np.clip(boxes_xyxy, low, high)
+    boxes[:, :2] = np.where(boxes[:, :2] < low[:2] + near, low[:2], boxes[:, :2])
+    boxes[:, 2:] = np.where(boxes[:, 2:] > high[2:] - near, high[2:], boxes[:, 2:])
+    # a clipped box lies within the picture, so its share of the picture is its IoU with it
+    share = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (width * height)
+    boxes[share > _WHOLE_PICTURE_IOU] = [left, top, left + width, top + height]
+    return boxes
+
+
+def _mask_levels(prototypes: Prototypes, outputs: RawOutputs, coefficients: Float32s) -> NDArray[np.uint8]:
+    """128 + 4 * logit, saturating, (N, h, w): the logits are coefficients (N, 32) times prototypes."""
+    width, height = prototypes.grid_wh
+    n = len(coefficients)
+    if not n:
+        return np.zeros((0, height, width), np.uint8)
+    spec = outputs.spec.outputs[prototypes.index]
+    basis = _by_anchor(outputs.tensors[prototypes.index], prototypes.channels_last).astype(np.float32)
+    factor = _LEVELS_PER_LOGIT
+    if spec.quantised:
+        basis -= np.float32(spec.zero_point)
+        factor *= spec.scale
+    weights: Float32s = coefficients * np.float32(factor)
+    logits = weights @ basis.T
+    levels = np.empty(logits.shape, np.uint8)
+    cv2.add(logits, np.full(4, 128.0), dst=levels, dtype=cv2.CV_8U)  # rounds and saturates in one pass
+    return levels.reshape(n, height, width)
