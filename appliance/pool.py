@@ -39,3 +39,17 @@ class Pool:
     def _give_back(self, memory: bytearray) -> None:
         with self._lock:
             self._free.append(memory)
+
+
+class ShapePool:
+    """A pool for arrays whose shape hardly ever changes: it keeps memory for the newest shape only."""
+
+    def __init__(self, dtype: DTypeLike) -> None:
+        self._dtype = dtype
+        self._pool = Pool((0,), dtype)
+
+    def lease(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        """An array of this shape that nobody else holds."""
+        if shape != self._pool.shape:
+            self._pool = Pool(shape, self._dtype)
+        return self._pool.lease()
