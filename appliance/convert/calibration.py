@@ -1,0 +1,47 @@
+"""The photographs that the int8 ranges are measured on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.data import Frame, Layout, ModelSpec, TensorSpec
+from appliance.errors import ConvertError
+from appliance.preprocess import Preprocessor
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """The photographs of a folder, sorted by name. Raises `ConvertError` if there is none."""
+    if not folder.is_dir():
+        raise ConvertError(f"calibrate: there is no folder {folder}; give one with photographs")
+    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not pictures:
+        raise ConvertError(
+            f"calibrate: {folder} holds no .jpg or .png; about 100 varied photographs are needed"
+        )
+    return pictures
+
+
+def load_pictures(paths: list[Path], size_wh: tuple[int, int]) -> NDArray[np.uint8]:
+    """(N, H, W, 3) uint8, red first: the photographs as the appliance letterboxes them.
+
+    Raises `ConvertError` for a file that is no picture.
+    """
+    width, height = size_wh
+    unscaled = TensorSpec("pictures", (1, height, width, 3), np.dtype(np.uint8), scale=1 / 255)
+    preprocess = Preprocessor(ModelSpec("calibration", unscaled, (), Layout.RAW_HEAD))
+    pictures = np.empty((len(paths), height, width, 3), np.uint8)
+    for index, path in enumerate(paths):
+        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if bgr is None:
+            raise ConvertError(
+                f"calibrate: {path} is not a picture that can be read; remove it from the folder"
+            )
+        rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+        pictures[index] = preprocess(Frame(index, 0, rgb, path.name)).tensor[0]
+    return pictures

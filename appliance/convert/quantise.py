@@ -1,0 +1,93 @@
+"""Raw-head ONNX -> int8 TFLite. Run by the TensorFlow environment's Python; imports nothing of the appliance.
+
+Full integer: int8 weights per channel, int8 activations, int8 in and out; ranges are the minima and maxima
+that the calibration pictures produce. Inputs and outputs are NHWC. `--pictures` is a .npy of letterboxed
+pictures, (N, H, W, 3) uint8, red first; the network sees them divided by 255.
+
+Ends with exit code 1 and a last line that says why, if it cannot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# onnx2tf builds its graph with Keras 2; TensorFlow reads this when it is imported.
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+
+import numpy as np
+import onnx2tf  # type: ignore[import-not-found]
+import tensorflow as tf  # type: ignore[import-untyped]
+
+SAMPLES_FILE = "calibration_image_sample_data_20x128x128x3_float32.npy"
+
+
+def main() -> None:
+    """Read the command line, convert, write what was found beside the model."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--onnx", type=Path, required=True)
+    parser.add_argument("--pictures", type=Path, required=True)
+    parser.add_argument("--tflite", type=Path, required=True)
+    parser.add_argument("--facts", type=Path, required=True, help="JSON file to write")
+    args = parser.parse_args()
+
+    pictures = np.load(args.pictures, mmap_mode="r")
+    put_samples(pictures, Path.cwd() / SAMPLES_FILE)
+    args.tflite.write_bytes(quantise(args.onnx, pictures))
+    interpreter = tf.lite.Interpreter(str(args.tflite))
+    facts = {
+        "input": describe(interpreter.get_input_details()[0]),
+        "outputs": [describe(output) for output in interpreter.get_output_details()],
+        "tools": {"tensorflow": tf.__version__, "onnx2tf": onnx2tf.__version__},
+    }
+    args.facts.write_text(json.dumps(facts))
+
+
+def put_samples(pictures: Any, path: Path) -> None:
+    """Write the samples that onnx2tf compares the two graphs with; it would download its own if absent."""
+    height, width = pictures.shape[1:3]
+    rows, columns = np.arange(128) * height // 128, np.arange(128) * width // 128
+    chosen = np.arange(20) % len(pictures)
+    np.save(path, np.stack([pictures[i][rows][:, columns] for i in chosen]).astype(np.float32) / 255)
+
+
+def quantise(onnx_path: Path, pictures: Any) -> bytes:
+    """The int8 flatbuffer."""
+    model = onnx2tf.convert(
+        input_onnx_file_path=str(onnx_path),
+        not_use_onnxsim=True,
+        disable_model_save=True,
+        non_verbose=True,
+    )
+    function = tf.function(model).get_concrete_function(tf.TensorSpec((1, *pictures.shape[1:]), tf.float32))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
+
+    def representative_dataset() -> Iterator[list[Any]]:
+        for picture in pictures:
+            yield [picture[np.newaxis].astype(np.float32) / 255]
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = representative_dataset
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = tf.int8
+    converter.inference_output_type = tf.int8
+    return bytes(converter.convert())
+
+
+def describe(tensor: Any) -> dict[str, Any]:
+    """Shape, dtype and quantisation of an input or output, as the sidecar has them."""
+    scale, zero_point = tensor["quantization"]
+    return {
+        "shape": [int(size) for size in tensor["shape"]],
+        "dtype": np.dtype(tensor["dtype"]).name,
+        "scale": float(scale),
+        "zero_point": int(zero_point),
+    }
+
+
+if __name__ == "__main__":
+    main()
