@@ -19,8 +19,8 @@ from appliance.pool import ShapePool
 _log = logging.getLogger(__name__)
 
 _TEXT_AS_VIDEO = frozenset({"ansi", "bintext", "xbin", "idf"})  # decoders that draw text files as pictures
-_SLACK_S = 0.1
-"""A video whose pictures end this much and two pictures before its declared end is still taken as whole."""
+_SLACK_PICTURES = 1.5
+"""A video that ends less than this before its declared end is taken as whole; containers round."""
 
 
 class Picture:
@@ -97,7 +97,7 @@ class Video:
         if self._damaged:
             _log.warning("%s: %d damaged pictures left out", self._path.name, self._damaged)
         declared_s = self._declared_s()
-        short = declared_s is not None and end_s + _SLACK_S + 2 * self._interval_s < declared_s
+        short = declared_s is not None and end_s + _SLACK_PICTURES * self._interval_s < declared_s
         if short or self._decode_error_at_end:
             whole = f" of {declared_s:.1f} s" if declared_s is not None else ""
             raise SourceTruncated(
@@ -117,15 +117,17 @@ class Video:
                 break
             if packet is None:
                 return
-            flush = packet.size == 0
             try:
-                frames = packet.decode()
+                # Not even decoded if the file ends in it: the decoder would make something up.
+                frames = None if packet.is_corrupt else packet.decode()
             except av.FFmpegError:
+                frames = None
+            if frames is None:
                 self._damaged += 1
                 self._decode_error_at_end = True
                 continue
-            if not flush:
-                self._decode_error_at_end = packet.is_corrupt
+            if packet.size:  # the last one is empty and only flushes the decoder
+                self._decode_error_at_end = False
             yield from self._good(frames)
         try:
             rest = self._stream.decode(None)
