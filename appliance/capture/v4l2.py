@@ -269,10 +269,10 @@ def _why_no_camera(device: Path) -> str:
     return ""
 
 
-def _cameras(folder: Path = _CLASS) -> str:
+def _cameras() -> str:
     """The cameras that there are, in words."""
     found = [
         f"/dev/{entry.name} ({(entry / 'name').read_text(errors='replace').strip()})"
-        for entry in sorted(folder.glob("video*"))
+        for entry in sorted(_CLASS.glob("video*"))
     ]
     return f"there are: {', '.join(found)}" if found else "there is none at all: is it plugged in?"
