@@ -28,7 +28,7 @@ def flatten_view(view: View, size_wh: tuple[int, int]) -> RgbImage:
             )
         content = canvas[top : top + content_h, left : left + content_w]
         content[:] = flatten(rgb, view.layer) if view.layer is not None else rgb
-    for sprite in sprites(view.hud, size_wh):
+    for sprite in sprites(view.hud, size_wh, bar=False):
         _lay(canvas, sprite.rgba, sprite.xy)
     return canvas
 

@@ -11,7 +11,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.codec.codec import UnknownCodecError
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -35,6 +34,13 @@ _SYNC_S = 0.5
 _CLOSE_S = 2.0
 _RATE_HZ = 30  # a hint for the encoder; the true times are in the time stamps
 _KEY_FRAME_PICTURES = 60
+
+
+_CODECS: dict[str, dict[str, str]] = {
+    "libx264": {"preset": "ultrafast", "tune": "zerolatency", "crf": "23"},
+    "mpeg4": {"b": "8000000"},
+}
+"""Encoders with their options; the first that is there is used. Not every build of FFmpeg has x264."""
 
 
 class Recorder:
@@ -170,15 +176,9 @@ def _open(path: Path, size_wh: tuple[int, int]) -> tuple[OutputContainer, VideoS
         format="matroska",
         container_options={"cluster_time_limit": str(_CLUSTER_MS), "flush_packets": "1"},
     )
-    try:
-        stream = container.add_stream(
-            "libx264",
-            rate=_RATE_HZ,
-            options={"preset": "ultrafast", "tune": "zerolatency", "crf": "23"},
-        )
-    except UnknownCodecError:
-        stream = container.add_stream("mpeg4", rate=_RATE_HZ)
-        stream.bit_rate = 8_000_000
+    codec = next(name for name in _CODECS if name in av.codecs_available)
+    stream = container.add_stream(codec, rate=_RATE_HZ, options=_CODECS[codec])
+    assert isinstance(stream, VideoStream)
     stream.width, stream.height = size_wh
     stream.pix_fmt = "yuv420p"
     stream.gop_size = _KEY_FRAME_PICTURES
