@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from appliance.data import RgbImage
@@ -32,6 +33,7 @@ _CLUSTER_MS = 300
 _SYNC_S = 0.5
 """How often what is written is forced onto the disk; with the cluster, a power cut costs less than 1 s."""
 _CLOSE_S = 2.0
+_BT709 = 1  # in all three of FFmpeg's enumerations of colour
 _RATE_HZ = 30  # a hint for the encoder; the true times are in the time stamps
 _KEY_FRAME_PICTURES = 60
 
@@ -120,7 +122,10 @@ class Recorder:
             self._first_ns = view.frame.captured_ns
         # Time stamps must grow; a source that was opened again may have begun a clock of its own.
         pts = max((view.frame.captured_ns - self._first_ns) // 1_000_000, self._last_pts + 1)
-        picture = VideoFrame.from_ndarray(self._render(view, self._size_wh), format="rgb24")
+        rgb = VideoFrame.from_ndarray(self._render(view, self._size_wh), format="rgb24")
+        picture = rgb.reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
         picture.pts, picture.time_base = pts, _TIME_BASE
         try:
             self._container.mux(self._stream.encode(picture))
@@ -183,6 +188,10 @@ def _open(path: Path, size_wh: tuple[int, int]) -> tuple[OutputContainer, VideoS
     stream.pix_fmt = "yuv420p"
     stream.gop_size = _KEY_FRAME_PICTURES
     stream.codec_context.time_base = _TIME_BASE
+    # BT.709 is what players take videos of this size for, and what the pictures are converted to.
+    stream.codec_context.colorspace = stream.codec_context.color_primaries = _BT709
+    stream.codec_context.color_trc = _BT709
+    stream.codec_context.color_range = ColorRange.MPEG
     stream.codec_context.thread_count = 2  # the segmentation needs the other cores
     container.start_encoding()
     return container, stream

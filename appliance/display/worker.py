@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -30,7 +31,7 @@ class Worker(Generic[T]):
         self._finish = finish
         self._lossless = lossless
         # Pictures are big: two are enough to smooth things out if nothing is lost, four ride out a slow disk.
-        self._queue: queue.Queue[T] = queue.Queue(2 if lossless else 4)
+        self._queue: queue.Queue[T | None] = queue.Queue(2 if lossless else 4)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -52,6 +53,8 @@ class Worker(Generic[T]):
     def close(self, timeout_s: float) -> bool:
         """Work off what is queued and end; returns whether that was done in time. Safe to call again."""
         self._closing.set()
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(None)  # only to wake the thread
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -65,6 +68,8 @@ class Worker(Generic[T]):
                     if closing:
                         return
                     continue
+                if item is None:
+                    return
                 self._handle(item)
                 del item  # it may hold pooled memory
         finally:
