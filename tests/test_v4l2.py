@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -275,3 +280,85 @@ def test_what_is_not_a_camera(tmp_path):
     with pytest.raises(SourceUnreadable, match="/dev/null cannot be opened as a camera"):
         V4l2Source("/dev/null").open()
     assert readers() == 0
+
+
+CHILD = """
+import json, sys, time
+from pathlib import Path
+from appliance.capture import v4l2
+from appliance.errors import SourceLost
+
+v4l2.STALL_S = 0.7
+device = Path(sys.argv[1])
+unplugged, stalled = device.with_name("video0.unplugged"), device.with_name("video0.stalled")
+source = v4l2.V4l2Source(device)
+
+def picture():
+    while (frame := source.read(0.5)) is None:
+        pass
+    return frame
+
+def lost(call):
+    try:
+        while True:
+            call()
+    except SourceLost as error:
+        return str(error)
+
+said = {}
+source.open()
+frames = [picture() for _ in range(20)]
+said["ages_ms"] = [(time.monotonic_ns() - picture().captured_ns) / 1e6 for _ in range(10)]
+said["rate_hz"] = 19e9 / (frames[-1].captured_ns - frames[0].captured_ns)
+said["size_wh"] = frames[0].size_wh
+said["left"], said["right"] = frames[-1].rgb[300, 100].tolist(), frames[-1].rgb[300, 1000].tolist()
+unplugged.touch()
+said["unplugged"] = lost(lambda: source.read(0.5))
+said["still unplugged"] = lost(source.open)
+unplugged.unlink()
+source.open()
+said["again"] = picture().index
+stalled.touch()
+said["stalled"] = lost(lambda: source.read(0.1))
+start = time.monotonic()
+source.close()
+said["close_s"] = time.monotonic() - start
+stalled.unlink()
+source.open()
+said["after the stall"] = picture().index
+source.close()
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc, for a fake driver")
+def test_opencv_against_a_driver(node, tmp_path):
+    """The real `cv2.VideoCapture` with a driver's answers: format, size, clock, unplugged, stalled."""
+    library, jpeg = tmp_path / "fake.so", tmp_path / "picture.jpg"
+    code = Path(__file__).with_name("fake_v4l2.c")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, code], check=True)
+    picture = np.zeros((720, 1280, 3), np.uint8)
+    picture[:, :640], picture[:, 640:] = (0, 0, 255), (255, 0, 0)
+    cv2.imwrite(str(jpeg), picture)
+    environment = {"LD_PRELOAD": str(library), "FAKE_V4L2_DEVICE": str(node), "FAKE_V4L2_JPEG": str(jpeg)}
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, node],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["size_wh"] == [1280, 720]
+    assert 20 < said["rate_hz"] < 31
+    assert min(said["ages_ms"]) < 33
+    np.testing.assert_allclose(said["left"], (255, 0, 0), atol=3)
+    np.testing.assert_allclose(said["right"], (0, 0, 255), atol=3)
+    assert "stopped giving pictures" in said["unplugged"]
+    assert "cannot be opened" in said["still unplugged"]
+    assert said["again"] == 30
+    assert "has given no picture" in said["stalled"]
+    assert said["close_s"] < 1
+    assert said["after the stall"] > 30
