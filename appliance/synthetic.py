@@ -20,11 +20,13 @@ from appliance.layouts import BINS, BOX_CHANNELS, COEFFICIENTS, PROTOTYPE_STRIDE
 
 _OCTAVES = 6
 _GAIN = 4.0
-"""Logit in the middle of a mask."""
+"""Of a mask's middle over its edge, in units of the prototypes' amplitude."""
+_AMPLITUDE = 4.0
+"""Of the prototypes: gives logits of 16 in the middle of a mask."""
 _BOX_SCALE, _BOX_ZERO_POINT = 0.09, 20
 _CLASS_SCALE, _CLASS_ZERO_POINT = 0.08, 90
 _COEFFICIENT_SCALE, _COEFFICIENT_ZERO_POINT = 0.19, 0
-_PROTOTYPE_SCALE, _PROTOTYPE_ZERO_POINT = 1 / 120, 0
+_PROTOTYPE_SCALE, _PROTOTYPE_ZERO_POINT = 1 / 30, 0
 _ANCHORS_PER_OBJECT = 7
 """Neighbouring anchors fire for the same object; suppression leaves the best."""
 _SMALLEST = 1 / 32
@@ -241,7 +243,7 @@ def _prototypes(input_wh: tuple[int, int], rng: np.random.Generator) -> NDArray[
     y_waves = _waves((np.arange(height) + 0.5) * PROTOTYPE_STRIDE, side)
     prototypes[0, :, :, 2 * _OCTAVES : 4 * _OCTAVES] = y_waves[:, None]
     prototypes[0, :, :, 4 * _OCTAVES] = 1
-    return prototypes
+    return prototypes * _AMPLITUDE
 
 
 def _quantise(spec: TensorSpec, real: NDArray[np.float64]) -> Tensor:
