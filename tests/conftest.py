@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from desktop import desktop
 
 
 @pytest.fixture
@@ -25,3 +26,19 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield mount
     for folder in mounted:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def xvfb_display() -> Iterator[str]:
+    """An X server with a window manager, for all tests together."""
+    with desktop() as display:
+        yield display
+
+
+@pytest.fixture
+def xvfb(xvfb_display: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Makes the X server the one that windows open on, also those of child processes; its name."""
+    for name in ("WAYLAND_DISPLAY", "XDG_RUNTIME_DIR", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DISPLAY", xvfb_display)
+    return xvfb_display

@@ -34,6 +34,7 @@ _BLACK = (0, 0, 0)
 _WAITING = (24, 27, 32)
 """The background while there is no picture."""
 _HINTS = {
+    "SDL_APP_NAME": "Segmentation appliance",
     "SDL_NO_SIGNAL_HANDLERS": "1",  # signals are the program's
     "SDL_VIDEO_ALLOW_SCREENSAVER": "0",
     "SDL_VIDEO_X11_NET_WM_BYPASS_COMPOSITOR": "0",
@@ -50,7 +51,7 @@ class Screen:
     interactive = True
 
     def __init__(self, fullscreen: bool = False, size_wh: tuple[int, int] | None = None) -> None:
-        """`size_wh` is the window's size in points; by default 1280 x 720, or the screen's if that is smaller."""
+        """`size_wh` is the window's size in points; by default 1280 x 720, or the screen's if smaller."""
         self._fullscreen = fullscreen
         self._wanted_wh = size_wh
         self._window_wh = size_wh or _DEFAULT_WH
@@ -78,7 +79,7 @@ class Screen:
             from appliance.display import sdl
         except ImportError as error:
             raise NoScreen(
-                f"no screen: {error}; install the 'screen' extra (pip install 'segmentation-appliance[screen]')"
+                f"no screen: {error}; install the extra: pip install 'segmentation-appliance[screen]'"
             ) from error
         for name, value in _HINTS.items():
             sdl.set_hint(name, value)
@@ -115,7 +116,7 @@ class Screen:
         self._draw()
 
     def poll(self) -> list[UserInput]:
-        """Keys, clicks, taps and buttons since the last call. Also draws the view again where the window needs it."""
+        """Keys, clicks, taps and buttons since the last call. Draws the view again if the window needs it."""
         import pygame
 
         if self._window is None:
@@ -238,7 +239,7 @@ class Screen:
             key = id(sprite.rgba)
             if key in old:
                 self._sprites[key] = old.pop(key)
-            else:
+            elif key not in self._sprites:
                 self._sprites[key] = (sprite.rgba, self._filled(renderer, None, sprite.rgba, blend=True))
             height, width = sprite.rgba.shape[:2]
             renderer.copy(self._sprites[key][1], (*sprite.xy, width, height))

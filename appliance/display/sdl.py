@@ -1,7 +1,8 @@
 """Drawing on a pygame window with the GPU, by SDL's own functions.
 
-pygame has a renderer too, but it holds Python's global lock while it waits for the GPU, the compositor or the
-next refresh of the screen, some 10 ms a picture, in which no other stage could go on. ctypes lets go of the lock.
+pygame has a renderer too, but it holds Python's global lock while it waits for the GPU, the compositor or
+the next refresh of the screen, some 10 ms a picture, in which no other stage could go on. ctypes lets go of
+the lock.
 """
 
 from __future__ import annotations
