@@ -1,8 +1,8 @@
-"""The same id from picture to picture for the same object, by the overlap of masks. Pure."""
+"""The same id from picture to picture for the same object, by the overlap of masks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,52 +19,61 @@ _MOST_REMEMBERED = 600
 Float32s = NDArray[np.float32]
 
 
-def _empty(*shape: int) -> Float32s:
-    return np.zeros(shape, np.float32)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Memory:
-    """The objects of the last pictures; M of them, the ones seen last first. The default has seen none."""
-
-    next_id: int = 1
-    ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    """(M,)."""
-    seen_ns: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    """(M,), when the last picture that showed it was taken."""
-    boxes: Float32s = field(default_factory=lambda: _empty(0, 4))
-    """(M, 4), xyxy in parts of the picture's width and height."""
-    masks: Float32s = field(default_factory=lambda: _empty(0, _GRID * _GRID))
-    """(M, 1024), 0 or 1 at the points of a grid over the picture."""
-
-
-def assign_ids(memory: Memory, segmentation: Segmentation) -> tuple[Segmentation, Memory]:
-    """Give the instances ids, known ones where they overlap with objects remembered, and remember them.
+class Identities:
+    """Gives ids, and remembers the objects of the last second. For one thread.
 
     Pictures must come in the order in which they were taken. Ids count from 1 and are never given twice.
     """
-    boxes: Float32s = segmentation.boxes_xyxy / np.array(segmentation.letterbox.picture_wh * 2, np.float32)
-    masks = _sampled_masks(segmentation)
-    ids = np.zeros(len(segmentation), np.int64)
-    matched = np.zeros(len(memory.ids), np.bool_)
-    for instance, known in _match(_similarities(boxes, masks, memory)):
-        ids[instance] = memory.ids[known]
-        matched[known] = True
-    new = np.flatnonzero(ids == 0)
-    ids[new] = memory.next_id + np.arange(len(new))
 
-    now_ns = segmentation.frame.captured_ns
-    # pictures may come less than once in the time: what the last one showed is remembered in any case
-    last_ns = memory.seen_ns.max(initial=now_ns - _REMEMBERED_NS)
-    kept = np.flatnonzero(~matched & (memory.seen_ns >= min(last_ns, now_ns - _REMEMBERED_NS)))
-    memory = Memory(
-        memory.next_id + len(new),
-        np.concatenate([ids, memory.ids[kept]])[:_MOST_REMEMBERED],
-        np.concatenate([np.full(len(ids), now_ns), memory.seen_ns[kept]])[:_MOST_REMEMBERED],
-        np.concatenate([boxes, memory.boxes[kept]])[:_MOST_REMEMBERED],
-        np.concatenate([masks, memory.masks[kept]])[:_MOST_REMEMBERED],
-    )
-    return replace(segmentation, ids=ids), memory
+    def __init__(self) -> None:
+        self._next_id = 1
+        self._known = _Known(
+            np.zeros(0, np.int64),
+            np.zeros(0, np.int64),
+            np.zeros((0, 4), np.float32),
+            np.zeros((0, _GRID * _GRID), np.float32),
+        )
+
+    def assign(self, segmentation: Segmentation) -> Segmentation:
+        """The same instances with ids, known ones where they overlap with objects remembered."""
+        known = self._known
+        picture_wh = np.array(segmentation.letterbox.picture_wh, np.float32)
+        boxes = (segmentation.boxes_xyxy.reshape(-1, 2, 2) / picture_wh).reshape(-1, 4)
+        masks = _sampled_masks(segmentation)
+        ids = np.zeros(len(segmentation), np.int64)
+        unmatched = np.ones(len(known.ids), np.bool_)
+        for instance, match in _match(_similarities(boxes, masks, known)):
+            ids[instance] = known.ids[match]
+            unmatched[match] = False
+        new = np.flatnonzero(ids == 0)
+        ids[new] = self._next_id + np.arange(len(new))
+        self._next_id += len(new)
+
+        now_ns = segmentation.frame.captured_ns
+        # pictures may come less than once in the time: what the last one showed is remembered in any case
+        oldest_ns = min(now_ns - _REMEMBERED_NS, known.seen_ns.max(initial=now_ns))
+        gone = np.flatnonzero(unmatched & (known.seen_ns >= oldest_ns))
+        self._known = _Known(
+            np.concatenate([ids, known.ids[gone]])[:_MOST_REMEMBERED],
+            np.concatenate([np.full(len(ids), now_ns, np.int64), known.seen_ns[gone]])[:_MOST_REMEMBERED],
+            np.concatenate([boxes, known.boxes[gone]])[:_MOST_REMEMBERED],
+            np.concatenate([masks, known.masks[gone]])[:_MOST_REMEMBERED],
+        )
+        return replace(segmentation, ids=ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """The objects of the last pictures; M of them, the ones seen last first."""
+
+    ids: NDArray[np.int64]
+    """(M,)."""
+    seen_ns: NDArray[np.int64]
+    """(M,), when the last picture that showed it was taken."""
+    boxes: Float32s
+    """(M, 4), xyxy in parts of the picture's width and height."""
+    masks: Float32s
+    """(M, 1024), 0 or 1 at the points of a grid over the picture."""
 
 
 def _sampled_masks(segmentation: Segmentation) -> Float32s:
@@ -84,16 +93,16 @@ def _sampled_masks(segmentation: Segmentation) -> Float32s:
     return covered.reshape(-1, _GRID * _GRID).astype(np.float32)
 
 
-def _similarities(boxes: Float32s, masks: Float32s, memory: Memory) -> Float32s:
+def _similarities(boxes: Float32s, masks: Float32s, known: _Known) -> Float32s:
     """(N, M): the mean of the IoUs of masks and of boxes.
 
     Masks tell nested objects apart, boxes those that are small beside the grid.
     """
-    low = np.maximum(boxes[:, None, :2], memory.boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], memory.boxes[None, :, 2:])
+    low = np.maximum(boxes[:, None, :2], known.boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], known.boxes[None, :, 2:])
     sides: Float32s = (high - low).clip(0)
-    box_ious = _ious(sides[..., 0] * sides[..., 1], _areas(boxes), _areas(memory.boxes))
-    mask_ious = _ious(masks @ memory.masks.T, masks.sum(1), memory.masks.sum(1))
+    box_ious = _ious(sides[..., 0] * sides[..., 1], _areas(boxes), _areas(known.boxes))
+    mask_ious = _ious(masks @ known.masks.T, masks.sum(1), known.masks.sum(1))
     return (box_ious + mask_ious) * np.float32(0.5)
 
 
