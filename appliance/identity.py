@@ -51,7 +51,7 @@ class Identities:
 
         now_ns = segmentation.frame.captured_ns
         # pictures may come less than once in the time: what the last one showed is remembered in any case
-        oldest_ns = min(now_ns - _REMEMBERED_NS, known.seen_ns.max(initial=now_ns))
+        oldest_ns = min(now_ns - _REMEMBERED_NS, known.seen_ns.max(initial=0))
         gone = np.flatnonzero(unmatched & (known.seen_ns >= oldest_ns))
         self._known = _Known(
             np.concatenate([ids, known.ids[gone]])[:_MOST_REMEMBERED],

@@ -102,13 +102,13 @@ def synthesise(frame: Frame, spec: ModelSpec, objects: int, seed: int) -> Synthe
     """
     rng = np.random.default_rng(seed)
     letterbox = Letterbox.fit(frame.size_wh, spec.input_wh)
-    boxes = _nested_boxes(letterbox, objects, rng)
+    boxes = _nested_boxes(letterbox, objects + objects // 2, rng)  # not all of them find a free anchor
     tensors: list[Tensor] = []
     for output in spec.outputs:
         noise = rng.normal(0, 1, output.shape)
         tensors.append(_quantise(output, noise * 0.5 - 9 if output.name.startswith("class") else noise))
     coefficients = np.array([_coefficients(box, max(spec.input_wh)) for box in boxes])
-    placed = _place(boxes, coefficients, spec, tensors, rng)
+    placed = _place(boxes, coefficients, objects, spec, tensors, rng)
     stored = spec.outputs[2].dequantise(_quantise(spec.outputs[2], coefficients))
     tensors[-1] = _quantise(spec.outputs[-1], _prototypes(spec.input_wh, rng))
     return Synthetic(RawOutputs(frame, letterbox, spec, tuple(tensors)), boxes[placed], stored[placed])
@@ -152,14 +152,17 @@ def _ious(box: Boxes, boxes: Boxes) -> NDArray[np.float64]:
 def _place(
     boxes: Boxes,
     coefficients: NDArray[np.float64],
+    objects: int,
     spec: ModelSpec,
     tensors: list[Tensor],
     rng: np.random.Generator,
 ) -> NDArray[np.intp]:
-    """Write each object into free anchors in the middle of its box; returns which objects found one."""
+    """Write objects into free anchors in the middle of their boxes; returns the first that found one."""
     taken = [np.zeros(tensors[3 * number].shape[1:3], np.bool_) for number in range(len(STRIDES))]
-    placed = []
+    placed: list[int] = []
     for i, box in enumerate(boxes):
+        if len(placed) == objects:
+            break
         # best the stride at which the box is some 6 cells large
         sizes = max(box[2] - box[0], box[3] - box[1]) / np.array(STRIDES)
         for number in np.argsort(np.abs(np.log(sizes / 6))).tolist():
