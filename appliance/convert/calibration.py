@@ -39,9 +39,7 @@ def load_pictures(paths: list[Path], size_wh: tuple[int, int]) -> NDArray[np.uin
     for index, path in enumerate(paths):
         bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if bgr is None:
-            raise ConvertError(
-                f"calibrate: {path} is not a picture that can be read; remove it from the folder"
-            )
+            raise ConvertError(f"calibrate: {path} cannot be read as a picture; take it out of the folder")
         rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
         pictures[index] = preprocess(Frame(index, 0, rgb, path.name)).tensor[0]
     return pictures

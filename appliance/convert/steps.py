@@ -119,7 +119,7 @@ def _check_checkpoint(checkpoint: Path) -> None:
         raise ConvertError(f"export: there is no file {checkpoint}; give a checkpoint (.pt)")
     if checkpoint.suffix != ".pt" or not zipfile.is_zipfile(checkpoint):
         raise ConvertError(
-            f"export: {checkpoint} is not a checkpoint; give the .pt of a YOLO -seg or FastSAM model"
+            f"export: {checkpoint} is no checkpoint; give the .pt of a YOLO -seg or FastSAM model"
         )
 
 

@@ -1,0 +1,284 @@
+"""Converting checkpoints: real environments, exporter and converter, the model run by the real interpreter.
+
+The first run on a machine installs the two environments: minutes; later ones find them in the cache.
+"""
+
+import hashlib
+import json
+import logging
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from appliance.convert import convert, environments
+from appliance.convert.calibration import load_pictures
+from appliance.convert.environments import EXPORT, TFLITE, Environment, ensure, find_python
+from appliance.convert.steps import work_folder
+from appliance.errors import ConvertError
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+CHECKPOINT = SHARED / "models" / "yolov8n-seg-ref.pt"
+needs_shared = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the trained checkpoint is in ../shared, absent here"
+)
+installs = pytest.mark.timeout(900)
+
+MAKE_CHECKPOINT = """
+import sys, torch
+from ultralytics.nn.tasks import SegmentationModel, yaml_model_load
+architecture = yaml_model_load(sys.argv[1])
+architecture.update(nc=1, scale="n", scales={"n": [0.33, 0.125, 1024]})
+torch.manual_seed(0)
+model = SegmentationModel(architecture, verbose=False).train()
+model.names = {0: "object"}
+for _ in range(3):
+    model(torch.rand(2, 3, 64, 64))
+torch.save({"model": model.half(), "train_args": {}, "license": "none"}, sys.argv[2])
+"""
+
+RUN_ONNX = """
+import sys, numpy as np, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+images = np.load(sys.argv[2]).astype(np.float32).transpose(0, 3, 1, 2) / 255
+names = [output.name for output in session.get_outputs()]
+results = [session.run(None, {"images": image[None]}) for image in images]
+np.savez(sys.argv[3], **{n: np.concatenate([r[i] for r in results]) for i, n in enumerate(names)})
+"""
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """A folder of six made-up pictures of odd sizes."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        rough = rng.integers(0, 256, (4 + index, 5, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{index}.png"), cv2.resize(rough, (133 + 7 * index, 91)))
+    return folder
+
+
+@pytest.fixture
+def no_model(tmp_path: Path) -> Path:
+    """A file that passes for a checkpoint until torch reads it."""
+    path = tmp_path / "no-model.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"not a pickle")
+    return path
+
+
+def run(code: str, environment: Environment, *arguments: str | Path) -> None:
+    """Run code in one of the environments."""
+    subprocess.run([ensure(environment), "-I", "-c", code, *arguments], check=True, timeout=120)
+
+
+def int8_outputs(model: Path, pictures: np.ndarray) -> dict[tuple[int, ...], tuple[np.ndarray, float]]:
+    """Per output shape (h, w, c): real values (N, h, w, c), and the size of a step."""
+    interpreter = Interpreter(str(model))
+    interpreter.allocate_tensors()
+    (entry,) = interpreter.get_input_details()
+    assert entry["dtype"] == np.int8
+    scale, zero_point = entry["quantization"]
+    found: dict[tuple[int, ...], list[np.ndarray]] = {}
+    steps = {}
+    for picture in pictures:
+        stored = np.clip(np.rint(picture / 255 / scale) + zero_point, -128, 127).astype(np.int8)
+        interpreter.set_tensor(entry["index"], stored[np.newaxis])
+        interpreter.invoke()
+        for output in interpreter.get_output_details():
+            assert output["dtype"] == np.int8
+            step, zero = output["quantization"]
+            shape = tuple(int(size) for size in output["shape"][1:])
+            found.setdefault(shape, []).append(
+                (interpreter.get_tensor(output["index"]) - np.float32(zero)) * step
+            )
+            steps[shape] = step
+    return {shape: (np.concatenate(values), steps[shape]) for shape, values in found.items()}
+
+
+def float_outputs(graph: Path, pictures: np.ndarray, folder: Path) -> dict[str, np.ndarray]:
+    """Per output name: (N, h, w, c), from the ONNX."""
+    np.save(folder / "pictures.npy", pictures)
+    run(RUN_ONNX, TFLITE, graph, folder / "pictures.npy", folder / "outputs.npz")
+    with np.load(folder / "outputs.npz") as outputs:
+        return {name: outputs[name].transpose(0, 2, 3, 1) for name in outputs.files}
+
+
+@needs_shared
+@installs
+def test_int8_model_says_what_the_float_model_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "appliance.convert")
+    calibration = tmp_path / "calibration"
+    calibration.mkdir()
+    for photograph in sorted((SHARED / "eval" / "calibration").glob("*.jpg"))[:24]:
+        (calibration / photograph.name).symlink_to(photograph)
+    model = convert(CHECKPOINT, (256, 256), calibration, tmp_path / "models")
+
+    assert model == tmp_path / "models" / "yolov8n-seg-ref-256.tflite"
+    assert sorted(path.name for path in model.parent.iterdir()) == [
+        "yolov8n-seg-ref-256.json",
+        "yolov8n-seg-ref-256.tflite",
+    ]
+    for step in ("calibrate", "export", "quantise"):
+        assert f"{step}: done in" in caplog.text
+
+    pictures = load_pictures(sorted((SHARED / "eval" / "images").glob("*.jpg"))[:4], (256, 256))
+    real = float_outputs(work_folder(CHECKPOINT, (256, 256)) / "raw_head.onnx", pictures, tmp_path)
+    quantised = int8_outputs(model, pictures)
+    assert len(real) == len(quantised) == 10
+    for name, expected in real.items():
+        got, step = quantised[expected.shape[1:]]
+        correlation = np.corrcoef(expected.ravel(), got.ravel())[0, 1]
+        error_steps = float(np.abs(expected - got).mean() / step)
+        assert correlation > 0.9, f"{name}: correlation {correlation:.3f}"
+        assert error_steps < 5, f"{name}: off by {error_steps:.1f} steps"
+
+    sidecar = json.loads(model.with_suffix(".json").read_text())
+    assert sidecar["name"] == "yolov8n-seg-ref-256"
+    assert sidecar["layout"] == "raw head"
+    assert sidecar["input_wh"] == [256, 256]
+    assert len(sidecar["classes"]) == 80
+    assert sidecar["calibration"] == {"folder": "calibration", "pictures": 24, "method": "min-max"}
+    assert sidecar["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert sidecar["checkpoint"]["sha256"] == hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest()
+    assert sidecar["tools"]["tensorflow"] == "2.19.0"
+    assert {tuple(output["shape"][1:]): output["scale"] for output in sidecar["outputs"]} == pytest.approx(
+        {shape: step for shape, (_, step) in quantised.items()}
+    )
+
+
+@installs
+@pytest.mark.parametrize("architecture", ["yolov8n-seg.yaml", "yolo11n-seg.yaml"])
+def test_small_one_class_network_at_a_rectangular_size_twice(
+    tmp_path: Path, photographs: Path, architecture: str
+) -> None:
+    checkpoint = tmp_path / "pico.pt"
+    run(MAKE_CHECKPOINT, EXPORT, architecture, checkpoint)
+    model = convert(checkpoint, (128, 96), photographs, tmp_path, name="small")
+    assert model == tmp_path / "small.tflite"
+    assert json.loads((tmp_path / "small.json").read_text())["classes"] == ["object"]
+
+    pictures = load_pictures(sorted(photographs.iterdir()), (128, 96))
+    real = float_outputs(work_folder(checkpoint, (128, 96)) / "raw_head.onnx", pictures, tmp_path)
+    quantised = int8_outputs(model, pictures)
+    grids = [(96 // stride, 128 // stride) for stride in (8, 16, 32)]
+    shapes = {(*grid, channels) for grid in grids for channels in (64, 1, 32)} | {(24, 32, 32)}
+    assert quantised.keys() == shapes
+    for name, expected in real.items():
+        got, step = quantised[expected.shape[1:]]
+        # Its outputs are almost constant, so a correlation would say nothing.
+        assert np.abs(expected - got).mean() < step, name
+
+    again = convert(checkpoint, (128, 96), photographs, tmp_path, name="again")
+    assert again.read_bytes() == model.read_bytes()
+
+
+@installs
+def test_file_that_torch_cannot_read_names_the_step_and_the_log(
+    tmp_path: Path, photographs: Path, no_model: Path
+) -> None:
+    with pytest.raises(ConvertError, match=r"^export: no-model\.pt is damaged") as caught:
+        convert(no_model, (64, 64), photographs, tmp_path / "out")
+    log_file = work_folder(no_model, (64, 64)) / "export.log"
+    assert str(log_file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "Traceback" in log_file.read_text()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_missing_checkpoint(tmp_path: Path, photographs: Path) -> None:
+    with pytest.raises(ConvertError, match=r"there is no file .*absent\.pt"):
+        convert(tmp_path / "absent.pt", (64, 64), photographs, tmp_path)
+
+
+def test_picture_instead_of_a_checkpoint(tmp_path: Path, photographs: Path) -> None:
+    path = tmp_path / "picture.pt"
+    path.write_bytes((photographs / "0.png").read_bytes())
+    with pytest.raises(ConvertError, match=r"picture\.pt is no checkpoint"):
+        convert(path, (64, 64), photographs, tmp_path)
+
+
+@pytest.mark.parametrize("size_wh", [(100, 64), (64, 65), (0, 64), (-32, 64)])
+def test_size_that_is_no_multiple_of_32(
+    tmp_path: Path, photographs: Path, no_model: Path, size_wh: tuple[int, int]
+) -> None:
+    with pytest.raises(ConvertError, match="multiples of 32"):
+        convert(no_model, size_wh, photographs, tmp_path)
+
+
+def test_calibration_folder_missing_or_empty(tmp_path: Path, no_model: Path) -> None:
+    with pytest.raises(ConvertError, match=r"there is no folder .*absent"):
+        convert(no_model, (64, 64), tmp_path / "absent", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConvertError, match=r"empty holds no \.jpg or \.png"):
+        convert(no_model, (64, 64), tmp_path / "empty", tmp_path)
+
+
+def test_calibration_picture_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    with pytest.raises(ConvertError, match=r"broken\.jpg cannot be read as a picture"):
+        load_pictures([tmp_path / "broken.jpg"], (64, 64))
+
+
+def test_calibration_pictures_are_letterboxed_in_grey(tmp_path: Path) -> None:
+    bgr = np.zeros((20, 40, 3), np.uint8)
+    bgr[..., 2] = 255
+    cv2.imwrite(str(tmp_path / "red.png"), bgr)
+    (picture,) = load_pictures([tmp_path / "red.png"], (64, 64))
+    assert (picture[:16] == 114).all()
+    assert (picture[16:48] == (255, 0, 0)).all()
+    assert (picture[48:] == 114).all()
+
+
+def test_no_suitable_python(
+    tmp_path: Path, photographs: Path, no_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One that does not run, as pyenv leaves for versions that are not active.
+    (tmp_path / "python3.11").write_text("#!/bin/sh\nexit 127\n")
+    (tmp_path / "python3.11").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "absent"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(ConvertError, match=r"needs Python 3\.11 or 3\.12 .* none is on PATH"):
+        convert(no_model, (64, 64), photographs, tmp_path)
+
+
+class TestEnvironment:
+    @pytest.fixture
+    def tiny(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+        """One that holds nothing but a placeholder, in a cache of its own."""
+        try:
+            find_python()
+        except ConvertError as error:
+            pytest.skip(str(error))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setattr(environments, "LOCKS", tmp_path)
+        (tmp_path / "tiny.txt").write_text("# nothing\n")
+        return Environment("tiny", "tiny.txt", placeholders=(("thing", "1.2"),))
+
+    def test_is_made_once_and_again_if_it_was_interrupted(self, tiny: Environment) -> None:
+        python = ensure(tiny)
+        folder = python.parents[1]
+        code = "import importlib.metadata as m; print(m.version('thing'))"
+        assert subprocess.check_output([python, "-I", "-c", code], text=True).strip() == "1.2"
+        (folder / "mark").touch()
+        assert ensure(tiny) == python
+        assert (folder / "mark").exists()
+        (folder / environments.READY).unlink()
+        assert ensure(tiny) == python
+        assert not (folder / "mark").exists()
+        assert (folder / environments.READY).exists()
+
+    def test_failed_installation_names_the_log_and_is_not_ready(
+        self, tiny: Environment, tmp_path: Path
+    ) -> None:
+        (tmp_path / "tiny.txt").write_text(f"{tmp_path / 'absent.whl'}\n")
+        with pytest.raises(ConvertError, match=r"^prepare tiny: .*absent\.whl.*its log is .*tiny-.*\.log"):
+            ensure(tiny)
+        assert not list((tmp_path / "cache").rglob(environments.READY))
