@@ -1,13 +1,10 @@
 """Masks and the selection as an RGBA layer, and that layer on a picture. Pure.
 
-Tints come from one look-up over a map of labels, and outlines are polygons drawn with anti-aliasing; they
-cover the tints' edges. So the cost grows with the area and the outlines of the objects, not with their number
-times the picture.
+Masks are turned into pixels at the layer's own size, and from there into polygons, which are filled and
+outlined with anti-aliasing: about 0.2 ms an object.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -19,23 +16,10 @@ from appliance.data import Layer, RgbaImage, RgbImage, Segmentation, Selection
 _TINT = 90
 """Alpha of an object's colour: 35 %."""
 _TINT_SELECTED = 110
-_DIM = 140
+_DIM = 125
 """Alpha of the black around the selected object."""
 _FAINT = 0.4
 """Brightness of the outlines in that black."""
-_LABELS = 255
-"""Objects per map of labels; 0 is the background."""
-
-Contours = list[NDArray[np.int32]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """One object on the canvas."""
-
-    mask: NDArray[np.uint8]
-    roi_xyxy: masks.RoiXyxy
-    contours: Contours
 
 
 def draw(
@@ -57,23 +41,26 @@ def draw(
     chosen = [] if selection is None else np.flatnonzero(ids == selection.id).tolist()[:1]
     order = np.argsort(-masks.areas_px(segmentation), kind="stable").tolist()
     others = [] if only_selection else [i for i in order if i not in chosen]
-    shapes = {i: _shape(segmentation, i, size_wh) for i in others + chosen}
     rgb = colours(ids)
 
     dimmed = bool(chosen) and not only_selection
-    background = (0, 0, 0, _DIM) if dimmed else (0, 0, 0, 0)
-    tinted = chosen or others
-    tint = _TINT_SELECTED if chosen else _TINT
-    _paint(rgba, [shapes[i] for i in tinted], [(*rgb[i], tint) for i in tinted], background)
-
+    background = np.array([0, 0, 0, _DIM if dimmed else 0], np.uint8)
+    rgba.view(np.uint32)[:] = background.view(np.uint32)  # several times as fast as four bytes at a time
     line_px = max(1, round(2 * height / 1080))
     for i in others:
-        red, green, blue = (round(_FAINT * c) for c in rgb[i]) if dimmed else rgb[i]
-        _outline(rgba, shapes[i], (red, green, blue, 180 if dimmed else 235), line_px)
+        outline = _outline(segmentation, i, size_wh)
+        if dimmed:
+            red, green, blue = (round(_FAINT * c) for c in rgb[i])
+            cv2.polylines(rgba, outline, True, (red, green, blue, 180), line_px, cv2.LINE_AA)
+        else:
+            cv2.fillPoly(rgba, outline, (*rgb[i], _TINT))
+            cv2.polylines(rgba, outline, True, (*rgb[i], 235), line_px, cv2.LINE_AA)
     white_px = line_px + 1
     for i in chosen:
-        _outline(rgba, shapes[i], (*rgb[i], 255), white_px + 2 * line_px)
-        _outline(rgba, shapes[i], (255, 255, 255, 255), white_px)
+        outline = _outline(segmentation, i, size_wh)
+        cv2.fillPoly(rgba, outline, (*rgb[i], _TINT_SELECTED))
+        cv2.polylines(rgba, outline, True, (*rgb[i], 255), white_px + 2 * line_px, cv2.LINE_AA)
+        cv2.polylines(rgba, outline, True, (255, 255, 255, 255), white_px, cv2.LINE_AA)
     return Layer(segmentation, rgba, selection_visible=bool(chosen))
 
 
@@ -125,42 +112,11 @@ def colours(ids: NDArray[np.int64]) -> list[tuple[int, int, int]]:
     return [(red, green, blue) for red, green, blue in np.rint(255 * srgb).astype(int).T.tolist()]
 
 
-def _shape(segmentation: Segmentation, i: int, size_wh: tuple[int, int]) -> _Shape:
-    """The pixels of instance i and the polygons around them, in canvas pixels."""
+def _outline(segmentation: Segmentation, i: int, size_wh: tuple[int, int]) -> list[NDArray[np.int32]]:
+    """The polygons around instance i and around its holes, in canvas pixels."""
     mask, roi = masks.rasterise(segmentation, i, size_wh)
     if mask.size == 0:
-        return _Shape(mask, roi, [])
+        return []
     found, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE, offset=roi[:2])
     # Less than a pixel off, so that the steps from pixel to pixel become slopes.
-    return _Shape(mask, roi, [np.asarray(cv2.approxPolyDP(c, 0.8, True), np.int32) for c in found])
-
-
-def _paint(
-    rgba: RgbaImage,
-    shapes: list[_Shape],
-    tints: list[tuple[int, int, int, int]],
-    background: tuple[int, int, int, int],
-) -> None:
-    """Fill the whole layer: each pixel with the tint of the last shape that has it, or the background."""
-    pixels = rgba.view(np.uint32)[..., 0]
-    labels = np.empty(pixels.shape, np.uint8)
-    for start in range(0, max(1, len(shapes)), _LABELS):
-        labels[:] = 0
-        batch = slice(start, start + _LABELS)
-        for label, shape in enumerate(shapes[batch], 1):
-            x0, y0, x1, y1 = shape.roi_xyxy
-            region = labels[y0:y1, x0:x1]
-            np.maximum(region, shape.mask & np.uint8(label), out=region)
-        table = np.zeros((_LABELS + 1, 4), np.uint8)
-        table[0] = background
-        table[1 : 1 + len(tints[batch])] = np.array(tints[batch], np.uint8).reshape(-1, 4)
-        values = table.view(np.uint32)[:, 0]
-        if start == 0:
-            values.take(labels, out=pixels, mode="clip")
-        else:
-            np.copyto(pixels, values.take(labels), where=labels != 0)
-
-
-def _outline(rgba: RgbaImage, shape: _Shape, colour: tuple[int, int, int, int], thickness_px: int) -> None:
-    """Draw the polygons around a shape."""
-    cv2.polylines(rgba, shape.contours, True, colour, thickness_px, cv2.LINE_AA)
+    return [np.asarray(cv2.approxPolyDP(contour, 0.8, True), np.int32) for contour in found]
