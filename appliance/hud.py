@@ -134,6 +134,15 @@ def button_centre(command: Command, size_wh: tuple[int, int]) -> tuple[float, fl
     return x + (list(KEYS).index(command) + 0.5) * width / len(KEYS), y + height / 2
 
 
+def emblem(size_px: int) -> RgbaImage:
+    """The appliance's sign, for the window's icon: (size_px, size_px, 4)."""
+    image = _panel((size_px, size_px), _ON, size_px / 5)
+    inner_px = size_px * 3 // 4
+    corner = (size_px - inner_px) // 2
+    image.paste(_INK, (corner, corner), Image.fromarray(icon(Command.MASKS, inner_px)))
+    return _finish(image)
+
+
 def _scale(size_wh: tuple[int, int]) -> float:
     return max(0.5, min(size_wh[0] / 1920, size_wh[1] / 1080))
 

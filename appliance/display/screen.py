@@ -96,6 +96,8 @@ class Screen:
                 fullscreen_desktop=self._fullscreen,
             )
             self._window.minimum_size = _MINIMUM_WH
+            emblem = hud_drawing.emblem(64)
+            self._window.set_icon(pygame.image.frombuffer(emblem.tobytes(), emblem.shape[1::-1], "RGBA"))
             self._renderer = sdl.Renderer(self._window)
         except (pygame.error, DisplayError) as error:
             self.close()
