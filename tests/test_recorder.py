@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from appliance import overlay
+from appliance.capture.video import Video
 from appliance.data import Frame, RgbImage, Segmentation
 from appliance.display import Hud, View
 from appliance.display import recorder as recorder_module
@@ -21,6 +22,7 @@ from appliance.display.flatten import flatten_view
 from appliance.display.recorder import Recorder
 from appliance.errors import OutputNotWritable
 from appliance.geometry import Letterbox
+from appliance.pool import ShapePool
 
 
 def noise(seed: int) -> RgbImage:
@@ -49,11 +51,11 @@ def view(index: int, time_ms: float, rgb: RgbImage | None = None) -> View:
 
 def read(path: Path) -> list[tuple[int, RgbImage]]:
     """Time in ms and pixels of each picture."""
-    with av.open(str(path)) as container:
-        return [
-            (round(frame.time * 1000), frame.to_ndarray(format="rgb24"))
-            for frame in container.decode(video=0)
-        ]
+    pool = ShapePool(np.uint8)
+    video = Video(path)
+    found = [(round(picture.time_s * 1000), picture.rgb(pool)) for picture in video.pictures()]
+    video.close()
+    return found
 
 
 def test_pictures_come_back_with_their_own_times(tmp_path: Path) -> None:

@@ -52,9 +52,9 @@ class Video:
         try:
             # Only local files: a playlist must not make the appliance fetch anything.
             self._container: InputContainer = av.open(
-                str(path.resolve()), options={"protocol_whitelist": "file"}, metadata_errors="replace"
+                str(path.resolve()), options={"protocol_whitelist": "file"}
             )
-        except (av.FFmpegError, OSError) as error:
+        except (av.FFmpegError, OSError, UnicodeError) as error:  # names inside the file may not be UTF-8
             raise SourceUnreadable(_no_video(path, _reason(error))) from error
         streams = self._container.streams.video
         if not streams or streams[0].codec_context is None:
