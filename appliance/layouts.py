@@ -21,6 +21,8 @@ BINS = 16
 """Of the distribution over each of the four distances from anchor to box edge."""
 BOX_CHANNELS = 4 * BINS
 END_TO_END_COLUMNS = 6 + COEFFICIENTS
+END_TO_END_ROWS = 300
+"""At most; fewer where the input has fewer anchors."""
 
 COARSEST_SCORE_SCALE = 0.1
 """Fewer than ten steps between score 0 and 1 make the boxes and coefficients on that scale worthless too."""
@@ -75,7 +77,7 @@ class Fused:
 
 @dataclass(frozen=True, slots=True)
 class EndToEnd:
-    """Detections (1, n, 38), NMS done, and prototypes."""
+    """Detections (1, 300, 38), NMS done, and prototypes."""
 
     detections: int
     prototypes: Prototypes
@@ -202,21 +204,22 @@ def _fused_or_end_to_end(input_wh: Wh, outputs: Sequence[TensorSpec]) -> Fused |
         if prototypes is None or len(outputs[index].shape) != 3 or outputs[index].shape[0] != 1:
             continue
         _, rows, columns = outputs[index].shape
-        fused = [
+        fitting: list[Fused | EndToEnd] = [
             Fused(index, channels - 4 - COEFFICIENTS, anchors_last, prototypes)
             for channels, length, anchors_last in ((rows, columns, True), (columns, rows, False))
             if length == anchors and channels > 4 + COEFFICIENTS
         ]
-        if len(fused) == 1:
-            return fused[0]
-        if not fused and columns == END_TO_END_COLUMNS:
-            return EndToEnd(index, prototypes)
+        if columns == END_TO_END_COLUMNS and rows <= END_TO_END_ROWS:
+            fitting.append(EndToEnd(index, prototypes))
+        if len(fitting) == 1:
+            return fitting[0]
     width, height = _grid(input_wh, PROTOTYPE_STRIDE)
     raise WrongLayout(
         f"a model with two outputs and an input of {input_wh[0]} x {input_wh[1]} should have predictions "
         f"(1, 4 + classes + {COEFFICIENTS}, {anchors}), their transpose, or detections "
-        f"(1, n, {END_TO_END_COLUMNS}), and prototypes (1, {height}, {width}, {COEFFICIENTS}) or "
-        f"(1, {COEFFICIENTS}, {height}, {width}), each in one way only, but this one has {_shapes(outputs)}"
+        f"(1, {END_TO_END_ROWS}, {END_TO_END_COLUMNS}), and prototypes "
+        f"(1, {height}, {width}, {COEFFICIENTS}) or (1, {COEFFICIENTS}, {height}, {width}), "
+        f"each in one way only, but this one has {_shapes(outputs)}"
     )
 
 

@@ -34,8 +34,9 @@ _BORDER = 20 / 1024
 """FastSAM snaps box edges to the border within 20 pixels of its input of 1024; part of the longer side."""
 _WHOLE_PICTURE_IOU = 0.9
 """FastSAM takes a box that overlaps the whole picture by more than this as the whole picture."""
-_LARGEST_NORMALISED = 2.0
-"""Box coordinates in 0..1 stay below; those in pixels do not, as anchors cover the whole input."""
+_LARGEST_NORMALISED = 16.0
+"""Box coordinates in 0..1 stay below, even if a box reaches 15 strides of 32 beyond an input of 32. Those in
+pixels do not, as anchors lie all over the input."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
