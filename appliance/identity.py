@@ -36,7 +36,11 @@ class Identities:
 
     def assign(self, segmentation: Segmentation) -> Segmentation:
         """The same instances with ids, known ones where they overlap with objects remembered."""
+        now_ns = segmentation.frame.captured_ns
         known = self._known
+        # pictures may come less than once in the time: what the last one showed is remembered in any case
+        recent = known.seen_ns >= min(now_ns - _REMEMBERED_NS, known.seen_ns.max(initial=0))
+        known = known.only(recent)
         picture_wh = np.array(segmentation.letterbox.picture_wh, np.float32)
         boxes = (segmentation.boxes_xyxy.reshape(-1, 2, 2) / picture_wh).reshape(-1, 4)
         masks = _sampled_masks(segmentation)
@@ -49,15 +53,12 @@ class Identities:
         ids[new] = self._next_id + np.arange(len(new))
         self._next_id += len(new)
 
-        now_ns = segmentation.frame.captured_ns
-        # pictures may come less than once in the time: what the last one showed is remembered in any case
-        oldest_ns = min(now_ns - _REMEMBERED_NS, known.seen_ns.max(initial=0))
-        gone = np.flatnonzero(unmatched & (known.seen_ns >= oldest_ns))
+        gone = known.only(unmatched)
         self._known = _Known(
-            np.concatenate([ids, known.ids[gone]])[:_MOST_REMEMBERED],
-            np.concatenate([np.full(len(ids), now_ns, np.int64), known.seen_ns[gone]])[:_MOST_REMEMBERED],
-            np.concatenate([boxes, known.boxes[gone]])[:_MOST_REMEMBERED],
-            np.concatenate([masks, known.masks[gone]])[:_MOST_REMEMBERED],
+            np.concatenate([ids, gone.ids])[:_MOST_REMEMBERED],
+            np.concatenate([np.full(len(ids), now_ns, np.int64), gone.seen_ns])[:_MOST_REMEMBERED],
+            np.concatenate([boxes, gone.boxes])[:_MOST_REMEMBERED],
+            np.concatenate([masks, gone.masks])[:_MOST_REMEMBERED],
         )
         return replace(segmentation, ids=ids)
 
@@ -74,6 +75,10 @@ class _Known:
     """(M, 4), xyxy in parts of the picture's width and height."""
     masks: Float32s
     """(M, 1024), 0 or 1 at the points of a grid over the picture."""
+
+    def only(self, chosen: NDArray[np.bool_]) -> _Known:
+        """Those objects for which `chosen` is true."""
+        return _Known(self.ids[chosen], self.seen_ns[chosen], self.boxes[chosen], self.masks[chosen])
 
 
 def _sampled_masks(segmentation: Segmentation) -> Float32s:
