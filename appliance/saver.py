@@ -22,7 +22,6 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, "save")
         self._snapshots: list[Future[list[Path]]] = []
         self._recorder: Recorder | None = None
-        self._recorder_path = Path()
         self._words: list[str] = []
 
     @property
@@ -33,20 +32,19 @@ class Saver:
     def snapshot(self, layer: Layer, selection: Selection | None) -> None:
         """Save the picture of the layer, with and without the layer, and its instances."""
         self._snapshots.append(
-            self._thread.submit(snapshot.save, self._folder, layer, selection, self._model)
+            self._thread.submit(snapshot.save, self._folder, layer, self._model, selection, datetime.now())
         )
         self._words.append("saving a snapshot")
 
     def start_recording(self, size_wh: tuple[int, int]) -> None:
         """Begin a recording of what is shown from now on."""
-        path = self._folder / f"recording-{datetime.now():%Y%m%d-%H%M%S}.mkv"
+        path = self._free_path()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._recorder = Recorder(path, size_wh)
         except (OSError, ApplianceError) as error:
             self._words.append(f"cannot record: {error}")
             return
-        self._recorder_path = path
         self._words.append("recording")
 
     def record(self, view: View) -> None:
@@ -59,10 +57,8 @@ class Saver:
         if self._recorder is None:
             return
         self._recorder.close()
-        words = f"saved {self._recorder_path}"
-        if self._recorder.trouble:
-            words = f"recording ended: {self._recorder.trouble}"
-        self._words.append(words)
+        problem = self._recorder.problem
+        self._words.append(problem or f"saved {self._recorder.path}")
         self._recorder = None
 
     def news(self) -> list[str]:
@@ -73,7 +69,7 @@ class Saver:
                 self._words.append(f"saved {done.result()[0]}")
             except (OSError, ApplianceError) as error:
                 self._words.append(f"no snapshot: {error}")
-        if self._recorder is not None and self._recorder.trouble:
+        if self._recorder is not None and self._recorder.problem:
             self.stop_recording()
         words, self._words = self._words, []
         return words
@@ -82,3 +78,10 @@ class Saver:
         """Finish what is being saved."""
         self.stop_recording()
         self._thread.shutdown()
+
+    def _free_path(self) -> Path:
+        """A name that no file has yet; the clock may have been set back, as on a Pi at boot."""
+        stem, number = f"recording-{datetime.now():%Y%m%d-%H%M%S}", 1
+        while (path := self._folder / f"{stem}-{number}.mkv").exists():
+            number += 1
+        return path
