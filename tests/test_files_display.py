@@ -181,6 +181,15 @@ def test_not_writable(tmp_path: Path) -> None:
         display.close()
 
 
+def test_a_run_without_pictures_leaves_no_folder(tmp_path: Path) -> None:
+    display = FilesDisplay(tmp_path, paired=False)
+    display.open()
+    assert list(tmp_path.iterdir())
+    display.show(View(None, None, HUD))
+    display.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("paired", [True, False])
 def test_disk_full(small_disk: Callable[[str], Path], paired: bool, caplog: pytest.LogCaptureFixture) -> None:
     display = FilesDisplay(small_disk("1m"), paired)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
@@ -123,6 +124,10 @@ class FilesDisplay:
                 _log.warning(
                     "%s: %d sets of masks not written, for lack of time", self.folder, layers.dropped
                 )
+            if recorder is None:  # no picture ever came
+                with contextlib.suppress(OSError):
+                    (self.folder / "instances.jsonl").unlink()
+                    self.folder.rmdir()
 
     def _write_layer(self, layer: Layer) -> None:
         """On the worker's thread."""
