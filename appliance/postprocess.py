@@ -6,7 +6,7 @@ Of thousands of anchors only the few that pass the threshold, compared as the st
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -24,6 +24,7 @@ from appliance.layouts import (
     RawHead,
     arrange,
 )
+from appliance.masks import areas_px
 
 Float32s = NDArray[np.float32]
 
@@ -56,7 +57,7 @@ def postprocess(outputs: RawOutputs, confidence: float, iou: float, max_instance
 
     `confidence`, between 0 and 1, is the least score; of boxes that overlap by more than `iou` the best
     stays, whatever the classes. As in FastSAM, boxes that nearly reach the border reach it, and one that is
-    nearly the whole picture is the whole picture.
+    nearly the whole picture is the whole picture. Boxes in which no mask shows are left out.
 
     Raises `WrongLayout` if the outputs' shapes fit no layout; a loaded model's do.
     """
@@ -78,12 +79,13 @@ def postprocess(outputs: RawOutputs, confidence: float, iou: float, max_instance
     boxes = outputs.letterbox.boxes_to_picture(boxes)
     visible = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
     kept = kept[visible]
-    return Segmentation(
-        outputs.frame,
-        outputs.letterbox,
-        boxes[visible],
-        candidates.scores[kept],
-        _mask_levels(prototypes, outputs, candidates.coefficients[kept]),
+    levels = _mask_levels(prototypes, outputs, candidates.coefficients[kept])
+    found = Segmentation(outputs.frame, outputs.letterbox, boxes[visible], candidates.scores[kept], levels)
+    drawn = areas_px(found) > 0
+    if drawn.all():
+        return found
+    return replace(
+        found, boxes_xyxy=found.boxes_xyxy[drawn], scores=found.scores[drawn], mask_levels=levels[drawn]
     )
 
 

@@ -203,6 +203,18 @@ def test_nested_objects_come_out_as_they_were_put_in(
         assert (true & mask).sum() > least_iou * (true | mask).sum()
 
 
+def test_boxes_without_a_mask_are_no_instances() -> None:
+    head = Head.random((96, 64))
+    found = postprocess(head.raw(), CONFIDENCE, 0.7)
+    head.prototypes = -np.abs(head.prototypes)
+    head.coefficients = np.abs(head.coefficients)
+    head.coefficients[::2] *= -1
+    some = postprocess(head.raw(), CONFIDENCE, 0.7)
+    assert 0 < len(some) < len(found)
+    assert (some.mask_levels >= 128).all()
+    assert len(some.boxes_xyxy) == len(some.scores) == len(some.mask_levels)
+
+
 def test_the_same_outputs_give_the_same_bits() -> None:
     outputs = synthesise(frame_of((1280, 720)), fastsam_spec(), 60, seed=2).outputs
     first, second = (postprocess(outputs, 0.25, 0.7) for _ in range(2))
