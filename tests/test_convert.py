@@ -6,9 +6,11 @@ The first run on a machine installs the two environments: minutes; later ones fi
 import hashlib
 import json
 import logging
+import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -73,6 +75,24 @@ def no_model(tmp_path: Path) -> Path:
     return path
 
 
+Work = Callable[[Path, tuple[int, int]], Path]
+
+
+@pytest.fixture
+def work() -> Iterator[Work]:
+    """`work_folder`, whose folders are gone after the test."""
+    folders: list[Path] = []
+
+    def of(checkpoint: Path, size_wh: tuple[int, int]) -> Path:
+        folders.append(work_folder(checkpoint, size_wh))
+        return folders[-1]
+
+    yield of
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
+
+
 def run(code: str, environment: Environment, *arguments: str | Path) -> None:
     """Run code in one of the environments."""
     subprocess.run([ensure(environment), "-I", "-c", code, *arguments], check=True, timeout=120)
@@ -112,7 +132,9 @@ def float_outputs(graph: Path, pictures: np.ndarray, folder: Path) -> dict[str, 
 
 @needs_shared
 @installs
-def test_int8_model_says_what_the_float_model_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_int8_model_says_what_the_float_model_says(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, work: Work
+) -> None:
     caplog.set_level(logging.INFO, "appliance.convert")
     calibration = tmp_path / "calibration"
     calibration.mkdir()
@@ -129,7 +151,7 @@ def test_int8_model_says_what_the_float_model_says(tmp_path: Path, caplog: pytes
         assert f"{step}: done in" in caplog.text
 
     pictures = load_pictures(sorted((SHARED / "eval" / "images").glob("*.jpg"))[:4], (256, 256))
-    real = float_outputs(work_folder(CHECKPOINT, (256, 256)) / "raw_head.onnx", pictures, tmp_path)
+    real = float_outputs(work(CHECKPOINT, (256, 256)) / "raw_head.onnx", pictures, tmp_path)
     quantised = int8_outputs(model, pictures)
     assert len(real) == len(quantised) == 10
     for name, expected in real.items():
@@ -156,7 +178,7 @@ def test_int8_model_says_what_the_float_model_says(tmp_path: Path, caplog: pytes
 @installs
 @pytest.mark.parametrize("architecture", ["yolov8n-seg.yaml", "yolo11n-seg.yaml"])
 def test_small_one_class_network_at_a_rectangular_size_twice(
-    tmp_path: Path, photographs: Path, architecture: str
+    tmp_path: Path, photographs: Path, architecture: str, work: Work
 ) -> None:
     checkpoint = tmp_path / "pico.pt"
     run(MAKE_CHECKPOINT, EXPORT, architecture, checkpoint)
@@ -165,7 +187,7 @@ def test_small_one_class_network_at_a_rectangular_size_twice(
     assert json.loads((tmp_path / "small.json").read_text())["classes"] == ["object"]
 
     pictures = load_pictures(sorted(photographs.iterdir()), (128, 96))
-    real = float_outputs(work_folder(checkpoint, (128, 96)) / "raw_head.onnx", pictures, tmp_path)
+    real = float_outputs(work(checkpoint, (128, 96)) / "raw_head.onnx", pictures, tmp_path)
     quantised = int8_outputs(model, pictures)
     grids = [(96 // stride, 128 // stride) for stride in (8, 16, 32)]
     shapes = {(*grid, channels) for grid in grids for channels in (64, 1, 32)} | {(24, 32, 32)}
@@ -181,11 +203,11 @@ def test_small_one_class_network_at_a_rectangular_size_twice(
 
 @installs
 def test_file_that_torch_cannot_read_names_the_step_and_the_log(
-    tmp_path: Path, photographs: Path, no_model: Path
+    tmp_path: Path, photographs: Path, no_model: Path, work: Work
 ) -> None:
     with pytest.raises(ConvertError, match=r"^export: no-model\.pt is damaged") as caught:
         convert(no_model, (64, 64), photographs, tmp_path / "out")
-    log_file = work_folder(no_model, (64, 64)) / "export.log"
+    log_file = work(no_model, (64, 64)) / "export.log"
     assert str(log_file) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "Traceback" in log_file.read_text()
@@ -246,6 +268,15 @@ def test_no_suitable_python(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "absent"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(ConvertError, match=r"needs Python 3\.11 or 3\.12 .* none is on PATH"):
+        convert(no_model, (64, 64), photographs, tmp_path)
+
+
+def test_cache_that_cannot_be_made(
+    tmp_path: Path, photographs: Path, no_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(ConvertError, match=r"cannot be written: Not a directory"):
         convert(no_model, (64, 64), photographs, tmp_path)
 
 

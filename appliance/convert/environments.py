@@ -145,9 +145,18 @@ def _put_placeholder(python: Path, name: str, version: str) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold `path` for this process alone; another one that wants it waits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f"{path.name}.lock").open("w") as handle:
+    """Hold `path` for this process alone; another one that wants it waits. Makes its parent.
+
+    Raises `ConvertError` if the parent cannot be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.with_name(f"{path.name}.lock").open("w")
+    except OSError as error:
+        raise ConvertError(
+            f"prepare: {path.parent} cannot be written: {error.strerror}; set XDG_CACHE_HOME to a folder that can"
+        ) from error
+    with handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
