@@ -1,10 +1,11 @@
 """The wiring. `build` is the one place that chooses implementations: read it first.
 
-    source --Frame--> preprocess --ModelInput--> invoke --RawOutputs--> interpret --Segmentation--> draw --Layer--> viewer
-      +---------------------------------------- newest Frame -------------------------------------------------------->+
+    source --Frame--> preprocess --ModelInput--> invoke --RawOutputs--+
+      |                                                               |
+      +--newest Frame--> viewer <--Layer-- draw <--Segmentation-- interpret
 
-One thread per stage, the viewer in the main thread, a `Slot` on every arrow. With a live source the newest item
-wins on every arrow; otherwise every arrow waits, so that each picture is shown with its own masks.
+One thread per stage, the viewer in the main thread, a `Slot` on every arrow. With a live source the newest
+item wins on every arrow; otherwise every arrow waits, so that each picture is shown with its own masks.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def wire(config: Config, source: Source, backend: Backend, display: Display, met
     model = config.model
     pipeline.stage(
         "capture",
-        partial(stages.capture, source, hand_over, stop, metrics, notices, hold),
+        partial(stages.capture, source, hand_over, stop, metrics, notices, hold, pipeline.fail_at_end),
         (frames, pictures) if pictures is not None else (frames,),
     )
     pipeline.stage(

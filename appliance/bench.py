@@ -36,7 +36,7 @@ class PipelineFigures:
     """masks_per_s / limit_per_s."""
     pictures_per_s: float
     source_per_s: float
-    latency_ms: Milliseconds
+    latency_ms: Milliseconds | None
     dropped: int
     """Pictures of the source that were not shown, in the measured time."""
     cpu_cores: float

@@ -31,7 +31,7 @@ class Frame:
     index: int
     """Counts the pictures of the source from 0; drops leave gaps further down."""
     captured_ns: int
-    """When the picture was taken."""
+    """When the picture was taken. Of a file read as fast as possible: its place in the file's own time."""
     rgb: RgbImage
     name: str = ""
     """The file's name, for photographs."""

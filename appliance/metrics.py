@@ -64,8 +64,8 @@ class Snapshot:
     """Different pictures that were shown."""
     masks_per_s: float
     """Mask sets that were shown."""
-    latency_ms: Milliseconds
-    """Capture of the picture that the masks belong to, to the masks' first appearance."""
+    latency_ms: Milliseconds | None
+    """Capture of the picture that the masks belong to, to the masks' first appearance; live only."""
     stage_ms: dict[str, Milliseconds]
     """Per stage, by its name: what one item took it, waiting not counted."""
     dropped: int
@@ -114,12 +114,13 @@ class Metrics:
         with self._lock:
             self._last_index = index
 
-    def masks_shown(self, captured_ns: int) -> None:
-        """Masks of a picture captured then were shown for the first time."""
+    def masks_shown(self, captured_ns: int | None) -> None:
+        """Masks were shown for the first time; None if their picture was not captured in our time."""
         now_ns = time.monotonic_ns()
         with self._lock:
             self._masks.mark(now_ns)
-        self.took("latency", (now_ns - captured_ns) / 1e6)
+        if captured_ns is not None:
+            self.took("latency", (now_ns - captured_ns) / 1e6)
 
     def snapshot(self) -> Snapshot:
         """All figures now."""
@@ -136,7 +137,7 @@ class Metrics:
         summary = {
             what: Milliseconds(statistics.median(ms), percentile(ms, 95)) for what, ms in took.items() if ms
         }
-        latency = summary.pop("latency", Milliseconds(0.0, 0.0))
+        latency = summary.pop("latency", None)
         return Snapshot(
             source_per_s=source_per_s,
             pictures_per_s=pictures_per_s,
@@ -151,8 +152,10 @@ class Metrics:
 def statistics_line(figures: Snapshot) -> str:
     """The periodic line for the log."""
     stages = ", ".join(f"{what} {ms.median:.1f}" for what, ms in figures.stage_ms.items())
+    latency = ""
+    if figures.latency_ms is not None:
+        latency = f"latency {figures.latency_ms.median:.0f} ms (95 %: {figures.latency_ms.p95:.0f}), "
     return (
         f"masks {figures.masks_per_s:.1f}/s, pictures {figures.pictures_per_s:.1f}/s of "
-        f"{figures.source_per_s:.1f}/s, latency {figures.latency_ms.median:.0f} ms "
-        f"(95 %: {figures.latency_ms.p95:.0f}), dropped {figures.dropped}; ms: {stages}"
+        f"{figures.source_per_s:.1f}/s, {latency}dropped {figures.dropped}; ms: {stages}"
     )

@@ -138,6 +138,7 @@ class Pipeline:
         self._stop_asked = False
         self._deadline_s: float | None = None
         self._error: BaseException | None = None
+        self._error_at_end: Exception | None = None
         self._error_lock = threading.Lock()
         self._stoppables: list[Stoppable] = []
         self._threads: list[threading.Thread] = []
@@ -166,6 +167,10 @@ class Pipeline:
 
         # Daemons, so that a thread stuck in a driver cannot keep a failed process from ending.
         self._threads.append(threading.Thread(target=run, name=name, daemon=True))
+
+    def fail_at_end(self, error: Exception) -> None:
+        """Let `run` raise this error, after a clean end, if nothing else went wrong."""
+        self._error_at_end = self._error_at_end or error
 
     def ask_to_stop(self) -> None:
         """Ask for the end. Takes no lock, so it is safe in a signal handler; `check` acts on it."""
@@ -206,6 +211,8 @@ class Pipeline:
             raise self._error
         if stuck:
             raise StageStuck(f"did not stop in time: {', '.join(stuck)}; please report this with the log")
+        if self._error_at_end is not None:
+            raise self._error_at_end
 
     def _fail(self, error: BaseException) -> None:
         with self._error_lock:

@@ -48,5 +48,6 @@ def _quantisation_table(spec: TensorSpec) -> NDArray[np.float32] | NDArray[np.ui
     if not spec.quantised:
         return real.astype(np.float32)
     limits = np.iinfo(spec.dtype)
-    stored: NDArray[np.float64] = np.clip(np.rint(real / spec.scale) + spec.zero_point, limits.min, limits.max)
+    steps = np.rint(real / spec.scale) + spec.zero_point
+    stored: NDArray[np.float64] = np.clip(steps, limits.min, limits.max)
     return stored.astype(np.uint8) if spec.dtype == np.uint8 else stored.astype(np.int8)

@@ -31,9 +31,10 @@ def readout(
     temperature_c: float | None,
 ) -> tuple[str, ...]:
     """The readout's lines."""
+    latency = "" if figures.latency_ms is None else f"latency {figures.latency_ms.median:.0f} ms   "
     lines = [
         f"{figures.masks_per_s:.1f} masks/s   {figures.pictures_per_s:.1f} pictures/s",
-        f"latency {figures.latency_ms.median:.0f} ms   dropped {figures.dropped}",
+        f"{latency}dropped {figures.dropped}",
         f"{about.model} on {about.backend}",
     ]
     objects = "" if layer is None else f"{len(layer.segmentation)} objects"

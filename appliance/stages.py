@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from appliance import overlay
 from appliance.capture import EndOfSource, Source
 from appliance.data import Frame, Layer, ModelInput, RawOutputs, Segmentation, Selection
-from appliance.errors import ApplianceError, SourceError, SourceLost
+from appliance.errors import ApplianceError, SourceError, SourceLost, SourceTruncated
 from appliance.identity import Identities
 from appliance.invoke import Backend
 from appliance.metrics import Metrics
@@ -42,11 +42,13 @@ def capture(
     metrics: Metrics,
     notices: Notices,
     hold_at_end: bool,
+    fail_at_end: Callable[[ApplianceError], None],
 ) -> None:
     """Read a source to its end; when it goes away, say so and open it again, with growing pauses.
 
     A source that cannot be opened at all is a fatal error, since it never worked. With `hold_at_end` the
-    last picture stays, for a person to look at, until the pipeline is stopped.
+    last picture stays, for a person to look at, until the pipeline is stopped. A source that ended too early
+    is an error only once everything that it gave has been shown.
     """
     source.open()
     _log.info("source %s, %s", source.name, "live" if source.live else "every picture")
@@ -57,9 +59,11 @@ def capture(
             except SourceLost as lost:
                 _reopen(source, lost, stopping, notices)
                 continue
-            except EndOfSource:
+            except (EndOfSource, SourceTruncated) as end:
+                if isinstance(end, SourceTruncated):
+                    fail_at_end(end)
                 if hold_at_end:
-                    notices.report(source.name, "that was the last picture")
+                    notices.report(source.name, str(end) or "that was the last picture")
                     stopping.wait()
                 return
             if frame is not None:
@@ -74,7 +78,7 @@ def _reopen(source: Source, lost: ApplianceError, stopping: threading.Event, not
     pause_s, longest_s = BACK_OFF_S
     while True:
         source.close()
-        notices.report(source.name, f"{lost}, trying again every {pause_s:g} s")
+        notices.report(source.name, f"{lost}, trying again in {pause_s:g} s")
         if stopping.wait(pause_s):
             return
         try:
@@ -163,9 +167,10 @@ def draw(
     """Draw the newest masks, again when they are to look otherwise."""
     newest: Segmentation | None = None
     while True:
-        newest = segmentations.take_or_poke() or newest
+        taken = segmentations.take_or_poke()
+        newest = newest if taken is None else taken
         looks = board.looks
-        shown = looks.frozen or newest
+        shown = newest if looks.frozen is None else looks.frozen
         if shown is None:
             continue
         with _timed(metrics, "overlay"):

@@ -47,8 +47,8 @@ class Viewer:
     ) -> None:
         """Made in the main thread, before the stages start.
 
-        `pictures` is None in paired mode: a picture is then shown when its masks come, and with them. `wake` is
-        set by the slots when something is put. `check` raises `Stopped` when it is time to end.
+        `pictures` is None in paired mode: a picture is then shown when its masks come, and with them. `wake`
+        is set by the slots when something is put. `check` raises `Stopped` when it is time to end.
         """
         self._display = display
         self._pictures = pictures
@@ -118,7 +118,8 @@ class Viewer:
         if picture is not None:
             self._metrics.picture_shown(picture.index)
         if new_masks and layer is not None:
-            self._metrics.masks_shown(layer.segmentation.frame.captured_ns)
+            live = self._pictures is not None
+            self._metrics.masks_shown(layer.segmentation.frame.captured_ns if live else None)
         if picture is not None or layer is not None:
             self._saver.record(view)
 

@@ -53,6 +53,7 @@ def test_latency_is_from_capture_to_showing() -> None:
     metrics.masks_shown(time.monotonic_ns() - 120_000_000)
     metrics.took("invoke", 7.5)
     figures = metrics.snapshot()
+    assert figures.latency_ms is not None
     assert figures.latency_ms.median == pytest.approx(120, abs=20)
     assert figures.stage_ms["invoke"].median == 7.5
     assert "latency" in statistics_line(figures)

@@ -1,0 +1,232 @@
+"""The flow of the stages: whole pipelines with real stages, around sources and backends of the test's own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from appliance import stages
+from appliance.app import wire
+from appliance.capture import EndOfSource
+from appliance.config import Config
+from appliance.data import Frame, ModelSpec, Tensor
+from appliance.display import Command, UserInput, View
+from appliance.display.null import NullDisplay
+from appliance.errors import SourceLost, SourceMissing, SourceTruncated
+from appliance.metrics import Metrics
+from appliance.synthetic import fastsam_spec, synthesise
+
+SIZE_WH = (160, 96)
+Read = Callable[[int], Frame]
+
+
+def frame(index: int) -> Frame:
+    return Frame(index, time.monotonic_ns(), np.zeros((SIZE_WH[1], SIZE_WH[0], 3), np.uint8))
+
+
+class ScriptedSource:
+    """Gives what a function gives for 0, 1, 2, ...; the function may raise what a source may raise."""
+
+    name = "script"
+
+    def __init__(self, read: Read, live: bool, open_fails: tuple[type[Exception], ...] = ()) -> None:
+        self.live = live
+        self.opened = 0
+        self.closed = 0
+        self._read = read
+        self._open_fails = list(open_fails)
+        self._numbers = count()
+
+    def open(self) -> None:
+        self.opened += 1
+        if self._open_fails:
+            raise self._open_fails.pop(0)("not there")
+
+    def read(self, timeout_s: float) -> Frame | None:
+        if self.live:
+            time.sleep(0.01)
+        return self._read(next(self._numbers))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class ScriptedBackend:
+    """Finds as many objects as a function says for the number of the invoke."""
+
+    name = "script"
+
+    def __init__(self, objects: Callable[[int], int], invoke_s: float = 0.0) -> None:
+        self.spec: ModelSpec = fastsam_spec((160, 96))
+        self.closed = False
+        self._objects = objects
+        self._invoke_s = invoke_s
+        self._numbers = count()
+
+    def invoke(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        time.sleep(self._invoke_s)
+        number = next(self._numbers)
+        return synthesise(frame(0), self.spec, self._objects(number), number).outputs.tensors
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Witness(NullDisplay):
+    """Keeps what it was shown."""
+
+    def __init__(self, act: Callable[[int], list[UserInput]] | None = None) -> None:
+        self.interactive = act is not None
+        self.views: list[View] = []
+        self._act = act
+
+    def show(self, view: View) -> None:
+        self.views.append(view)
+
+    def poll(self) -> list[UserInput]:
+        return [] if self._act is None else self._act(len(self.views))
+
+
+def ending_after(pictures: int, end: Exception) -> Read:
+    def read(number: int) -> Frame:
+        if number >= pictures:
+            raise end
+        return frame(number)
+
+    return read
+
+
+def run(source: ScriptedSource, backend: ScriptedBackend, display: Witness, seconds: float = 10) -> Metrics:
+    metrics = Metrics()
+    wire(Config(), source, backend, display, metrics).run(seconds)
+    return metrics
+
+
+def shown_pairs(display: Witness) -> list[tuple[int, int]]:
+    """Indices of pictures, each with the index of the picture that its masks belong to."""
+    return [
+        (view.frame.index, view.layer.segmentation.frame.index)
+        for view in display.views
+        if view.frame is not None and view.layer is not None
+    ]
+
+
+@pytest.mark.parametrize("objects", [lambda _: 3, lambda _: 0, lambda number: number % 2])
+def test_paired_every_picture_is_shown_once_with_its_own_masks(objects: Callable[[int], int]) -> None:
+    source = ScriptedSource(ending_after(30, EndOfSource()), live=False)
+    backend, display = ScriptedBackend(objects), Witness()
+    metrics = run(source, backend, display)
+    assert list(dict.fromkeys(shown_pairs(display))) == [(index, index) for index in range(30)]
+    assert metrics.snapshot().shown == 30
+    assert metrics.snapshot().dropped == 0
+    assert metrics.snapshot().latency_ms is None
+    assert backend.closed
+    assert source.closed
+
+
+def test_a_source_that_ends_early_is_an_error_after_its_last_picture_was_shown() -> None:
+    source = ScriptedSource(ending_after(20, SourceTruncated("ended early")), live=False)
+    display = Witness()
+    with pytest.raises(SourceTruncated):
+        run(source, ScriptedBackend(lambda _: 2, invoke_s=0.01), display)
+    assert {index for index, _ in shown_pairs(display)} == set(range(20))
+
+
+def test_live_pictures_go_on_while_the_device_is_slow() -> None:
+    display = Witness()
+    metrics = run(
+        ScriptedSource(frame, live=True), ScriptedBackend(lambda _: 2, invoke_s=0.25), display, seconds=2
+    )
+    figures = metrics.snapshot()
+    assert figures.pictures_per_s > 30
+    assert 2 < figures.masks_per_s < 5
+    assert figures.latency_ms is not None
+    assert 250 < figures.latency_ms.median < 500
+
+
+def test_live_masks_of_an_empty_picture_replace_those_before() -> None:
+    display = Witness()
+    run(ScriptedSource(frame, live=True), ScriptedBackend(lambda number: 3 if number < 3 else 0), display, 1)
+    last = display.views[-1].layer
+    assert last is not None
+    assert len(last.segmentation) == 0
+
+
+def test_a_source_that_goes_away_is_opened_again_and_the_screen_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stages, "BACK_OFF_S", (0.2, 0.4))
+
+    def read(number: int) -> Frame:
+        if number == 20:
+            raise SourceLost("unplugged")
+        return frame(number)
+
+    source, display = ScriptedSource(read, live=True), Witness()
+    source_open = source.open
+    failures = iter([SourceLost("still away"), SourceMissing("not even a device")])
+
+    def open_again() -> None:
+        source_open()
+        if source.opened > 1 and (failure := next(failures, None)) is not None:
+            raise failure
+
+    monkeypatch.setattr(source, "open", open_again)
+    run(source, ScriptedBackend(lambda _: 1), display, seconds=3)
+    assert source.opened == 4
+    notices = {words for view in display.views for words in view.hud.notices}
+    assert "script: unplugged, trying again in 0.2 s" in notices
+    assert "script: not even a device, trying again in 0.4 s" in notices
+    assert display.views[-1].frame is not None
+    assert display.views[-1].frame.index > 30
+    assert display.views[-1].hud.notices == ()
+
+
+def test_a_source_that_never_worked_is_fatal() -> None:
+    source = ScriptedSource(frame, live=True, open_fails=(SourceMissing,))
+    with pytest.raises(SourceMissing):
+        run(source, ScriptedBackend(lambda _: 1), Witness())
+
+
+def test_an_error_in_the_backend_comes_out_and_no_thread_is_left() -> None:
+    def fail(number: int) -> int:
+        raise ZeroDivisionError(number)
+
+    backend = ScriptedBackend(fail)
+    with pytest.raises(ZeroDivisionError):
+        run(ScriptedSource(frame, live=True), backend, Witness())
+    names = {thread.name for thread in threading.enumerate()}
+    assert not names & {"capture", "preprocess", "invoke", "interpret", "draw"}
+    assert backend.closed
+
+
+def test_the_last_picture_is_held_for_a_person_until_quit() -> None:
+    began = time.monotonic()
+
+    def act(views: int) -> list[UserInput]:
+        return [Command.QUIT] if time.monotonic() - began > 1.5 else []
+
+    display = Witness(act)
+    run(ScriptedSource(ending_after(5, EndOfSource()), live=True), ScriptedBackend(lambda _: 2), display)
+    assert 1.4 < time.monotonic() - began < 4
+    assert any("last picture" in notice for notice in display.views[-1].hud.notices)
+    assert display.views[-1].layer is not None
+
+
+def test_a_full_output_folder_is_told_and_the_run_goes_on(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    asked = iter([[], [Command.RECORD], [Command.SNAPSHOT]])
+    display = Witness(lambda views: next(asked, []) if views > 5 else [])
+    config = Config(output=str(blocked / "out"))
+    source = ScriptedSource(frame, live=True)
+    wire(config, source, ScriptedBackend(lambda _: 2), display, Metrics()).run(1.5)
+    toasts = {view.hud.toast for view in display.views}
+    assert any(toast.startswith("cannot record") for toast in toasts)
+    assert any(toast.startswith("no snapshot") for toast in toasts)
