@@ -154,7 +154,8 @@ def locked(path: Path) -> Iterator[None]:
         handle = path.with_name(f"{path.name}.lock").open("w")
     except OSError as error:
         raise ConvertError(
-            f"prepare: {path.parent} cannot be written: {error.strerror}; set XDG_CACHE_HOME to a folder that can"
+            f"prepare: {path.parent} cannot be written: {error.strerror}; "
+            "set XDG_CACHE_HOME to a folder that can"
         ) from error
     with handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
