@@ -134,7 +134,11 @@ def bench_pipeline(invoke_ms: float, seconds: float) -> PipelineFigures:
         efficiency=round(after.masks_per_s / limit_per_s, 4),
         pictures_per_s=round(after.pictures_per_s, 2),
         source_per_s=round(after.source_per_s, 2),
-        latency_ms=after.latency_ms,
+        latency_ms=_rounded(after.latency_ms),
         dropped=after.dropped - (gauge.before.dropped if gauge.before else 0),
         cpu_cores=round(cpu_s / elapsed_s, 2),
     )
+
+
+def _rounded(value: Milliseconds | None) -> Milliseconds | None:
+    return None if value is None else Milliseconds(round(value.median, 1), round(value.p95, 1))
