@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -331,7 +330,6 @@ print(json.dumps(said))
 """
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc, for a fake driver")
 def test_opencv_against_a_driver(node, tmp_path):
     """The real `cv2.VideoCapture` with a driver's answers: format, size, clock, unplugged, stalled."""
     library, jpeg = tmp_path / "fake.so", tmp_path / "picture.jpg"
