@@ -46,7 +46,8 @@ class Letterbox:
 
     def to_picture(self, xy: NDArray[np.floating]) -> NDArray[np.float64]:
         """Map points (..., 2) from input pixels to picture pixels; not clipped."""
-        return (np.asarray(xy, np.float64) - self.content_xywh[:2]) / self.scale_xy
+        picture_xy: NDArray[np.float64] = (np.asarray(xy, np.float64) - self.content_xywh[:2]) / self.scale_xy
+        return picture_xy
 
     def boxes_to_picture(self, xyxy: NDArray[np.floating]) -> NDArray[np.float32]:
         """Map boxes (N, 4) from input pixels to picture pixels, clipped to the picture."""

@@ -39,7 +39,7 @@ class Identities:
         now_ns = segmentation.frame.captured_ns
         known = self._known
         # pictures may come less than once in the time: what the last one showed is remembered in any case
-        recent = known.seen_ns >= min(now_ns - _REMEMBERED_NS, known.seen_ns.max(initial=0))
+        recent = known.seen_ns >= min(now_ns - _REMEMBERED_NS, int(known.seen_ns.max(initial=0)))
         known = known.only(recent)
         picture_wh = np.array(segmentation.letterbox.picture_wh, np.float32)
         boxes = (segmentation.boxes_xyxy.reshape(-1, 2, 2) / picture_wh).reshape(-1, 4)
