@@ -30,6 +30,17 @@ needs_shared = pytest.mark.skipif(
     not SHARED.is_dir(), reason="the trained checkpoint is in ../shared, absent here"
 )
 installs = pytest.mark.timeout(900)
+needs_converter = pytest.mark.usefixtures("converter")
+
+
+@pytest.fixture
+def converter() -> None:
+    """TensorFlow's converter exists for some Pythons only, and a system may have no such one."""
+    try:
+        find_python()
+    except ConvertError as error:
+        pytest.skip(str(error))
+
 
 MAKE_CHECKPOINT = """
 import sys, torch
@@ -132,6 +143,7 @@ def float_outputs(graph: Path, pictures: np.ndarray, folder: Path) -> dict[str, 
 
 @needs_shared
 @installs
+@needs_converter
 def test_int8_model_says_what_the_float_model_says(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, work: Work
 ) -> None:
@@ -175,6 +187,7 @@ def test_int8_model_says_what_the_float_model_says(
     )
 
 
+@needs_converter
 @installs
 @pytest.mark.parametrize("architecture", ["yolov8n-seg.yaml", "yolo11n-seg.yaml"])
 def test_small_one_class_network_at_a_rectangular_size_twice(
@@ -202,6 +215,7 @@ def test_small_one_class_network_at_a_rectangular_size_twice(
 
 
 @installs
+@needs_converter
 def test_file_that_torch_cannot_read_names_the_step_and_the_log(
     tmp_path: Path, photographs: Path, no_model: Path, work: Work
 ) -> None:
@@ -271,6 +285,7 @@ def test_no_suitable_python(
         convert(no_model, (64, 64), photographs, tmp_path)
 
 
+@needs_converter
 def test_cache_that_cannot_be_made(
     tmp_path: Path, photographs: Path, no_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,12 +297,8 @@ def test_cache_that_cannot_be_made(
 
 class TestEnvironment:
     @pytest.fixture
-    def tiny(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    def tiny(self, converter: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
         """One that holds nothing but a placeholder, in a cache of its own."""
-        try:
-            find_python()
-        except ConvertError as error:
-            pytest.skip(str(error))
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         monkeypatch.setattr(environments, "LOCKS", tmp_path)
         (tmp_path / "tiny.txt").write_text("# nothing\n")
