@@ -99,7 +99,9 @@ def await_size(screen: Screen, display: str, size_wh: tuple[int, int]) -> tuple[
 
     def settled() -> bool:
         screen.poll()
-        known = screen.layer_wh(size_wh) == Viewport(size_wh, size_wh).layer_wh
+        # A wide picture tells the width that the screen knows, a high one the height.
+        pictures = ((3000, 100), (100, 3000))
+        known = all(screen.layer_wh(wh) == Viewport(wh, size_wh).layer_wh for wh in pictures)
         return known and size(display) == size_wh
 
     eventually(settled, f"the window did not become {size_wh}")
