@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from segmentations import segmentation_of, segmentations
@@ -23,7 +24,7 @@ def test_the_smallest_mask_that_contains_the_point(
     index = pick(segmentation, xy)
     if index is None:
         assert not hits.any()
-    else:
+    elif hits.any():
         assert hits[index]
         assert areas_px(segmentation)[index] == areas_px(segmentation)[hits].min()
 
@@ -40,6 +41,14 @@ def test_a_part_wins_over_its_whole_and_of_twins_the_better_score() -> None:
 
 def test_the_whole_is_reached_beside_its_part() -> None:
     assert pick(nested(), (300, 300)) == 1
+
+
+@pytest.mark.parametrize(("beside_px", "expected"), [(1, 1), (4, 1), (6, 1), (9, None)])
+@pytest.mark.parametrize("side", ["left", "right", "below"])
+def test_a_click_just_beside_a_mask_still_means_it(beside_px: int, expected: int | None, side: str) -> None:
+    """The picture is 640 wide, so the reach is 6.4 pixels."""
+    xy = {"left": (100 - beside_px, 200), "right": (500 + beside_px, 200), "below": (300, 350 + beside_px)}
+    assert pick(nested(), xy[side]) == expected
 
 
 def test_no_mask_no_pick() -> None:
