@@ -65,21 +65,20 @@ class Person:
                 time.sleep(0.05)
         raise AssertionError(f"{key} was not answered with {words!r}: {self.words()}")
 
-    def geometry(self) -> tuple[int, int, int, int]:
-        """Left, top, width and height of the window on the screen."""
+    def size(self) -> tuple[int, int]:
+        """Width and height of the window."""
         lines = (xdotool(self.display, "getwindowgeometry", "--shell", self.window) or "").splitlines()
         values = dict(line.split("=") for line in lines)
-        return int(values["X"]), int(values["Y"]), int(values["WIDTH"]), int(values["HEIGHT"])
+        return int(values["WIDTH"]), int(values["HEIGHT"])
 
     def click(self, picture_xy: tuple[int, int]) -> None:
         """Click on a pixel of the picture."""
-        left, top, width, height = self.geometry()
-        x, y, shown_w, shown_h = Viewport(PICTURE_WH, (width, height)).rect_xywh
+        x, y, shown_w, shown_h = Viewport(PICTURE_WH, self.size()).rect_xywh
         xdotool(
             self.display,
-            *("mousemove", "--sync"),
-            left + x + int((picture_xy[0] + 0.5) * shown_w / PICTURE_WH[0]),
-            top + y + int((picture_xy[1] + 0.5) * shown_h / PICTURE_WH[1]),
+            *("mousemove", "--sync", "--window", self.window),
+            x + int((picture_xy[0] + 0.5) * shown_w / PICTURE_WH[0]),
+            y + int((picture_xy[1] + 0.5) * shown_h / PICTURE_WH[1]),
             *("click", 1),
         )
 
@@ -136,7 +135,7 @@ def test_click_freeze_snapshot_and_record(person: Person, tmp_path: Path) -> Non
         )
         assert person.snapshot()["info"]["selected_id"] == identity
     person.press("f", "full screen")
-    eventually(lambda: person.geometry()[2:] == SCREEN_WH, "not full screen")
+    eventually(lambda: person.size() == SCREEN_WH, "not full screen")
     before = person.words().count("picked out")
     person.click(targets[0][1])
     eventually(lambda: person.words().count("picked out") > before, "the click was not seen")
@@ -195,8 +194,10 @@ def test_a_photograph_stays_on_the_screen(xvfb: str, tmp_path: Path) -> None:
     try:
         time.sleep(3)
         assert person.process.poll() is None
-        left, top, width, height = person.geometry()
-        seen = screenshot(xvfb).getpixel((left + width * 3 // 4, top + height // 2))
+        person.press("f", "full screen")
+        eventually(lambda: person.size() == SCREEN_WH, "not full screen")
+        time.sleep(0.5)
+        seen = screenshot(xvfb).getpixel((SCREEN_WH[0] * 3 // 4, SCREEN_WH[1] // 2))
         assert isinstance(seen, tuple)
         np.testing.assert_allclose(seen, (30, 60, 90), atol=4)
     finally:
