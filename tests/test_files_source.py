@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import time
 from fractions import Fraction
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from appliance.capture import EndOfSource
+from appliance.capture import EndOfSource, photographs
 from appliance.capture.files import FilesSource
-from appliance.data import Frame
+from appliance.data import Frame, RgbImage
 from appliance.errors import ApplianceError, SourceMissing, SourceTruncated, SourceUnreadable
 
 RATE_HZ = 10
@@ -298,6 +299,28 @@ def test_live_photographs_change_every_second(tmp_path):
     frames, _ = read_all(FilesSource(tmp_path, live=True))
     assert len(frames) == 2
     assert 0.95 < time.monotonic() - start < 2
+
+
+def test_live_photographs_that_take_long_to_read_are_all_shown(tmp_path, monkeypatch):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(coded(1)).save(tmp_path / name)
+
+    def slowly(path: Path) -> RgbImage:
+        time.sleep(0.3)
+        return read(path)
+
+    read = photographs.read
+    monkeypatch.setattr(photographs, "read", slowly)
+    frames, end = read_all(FilesSource(tmp_path, live=True))
+    assert isinstance(end, EndOfSource)
+    assert [frame.name for frame in frames] == ["a.png", "b.png"]
+    assert 0.9e9 < frames[1].captured_ns - frames[0].captured_ns < 1.5e9
+
+
+def test_a_pipe_is_refused_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(SourceUnreadable, match="neither a file nor a folder"):
+        FilesSource(tmp_path / "pipe.mp4").open()
 
 
 def test_missing(tmp_path):

@@ -43,9 +43,10 @@ class FilesSource:
     """A video, a photograph, or a folder of photographs in the order of their names.
 
     Paired unless `live`: then a video plays at its own pace, dropping pictures that come too late (their
-    indices are left out), and photographs change every second. `Frame.captured_ns` is the time of opening
-    plus the presentation time, in both modes, so recordings keep the video's own pace; paired reading may
-    be ahead of that clock. Photographs that cannot be read are skipped, with a warning, and counted.
+    indices are left out), and photographs change every second, or as fast as they can be read.
+    `Frame.captured_ns` is the time of opening plus the presentation time, in both modes, so recordings keep
+    the video's own pace; paired reading may be ahead of that clock. Photographs that cannot be read are
+    skipped, with a warning, and counted.
     """
 
     def __init__(self, path: Path, live: bool = False) -> None:
@@ -74,6 +75,8 @@ class FilesSource:
                 self._pictures = self._photographs(paths)
             elif not path.exists():
                 raise SourceMissing(f"{path} does not exist; check the path given as the source")
+            elif not path.is_file():
+                raise SourceUnreadable(f"{path} is neither a file nor a folder; give one as the source")
             elif photographs.is_photograph(path):
                 self._pictures = self._photographs([path])
             else:
@@ -103,8 +106,12 @@ class FilesSource:
             self._pending = None
             index, self._index = self._index, self._index + 1
             due_ns = self._start_ns + picture.offset_ns
-            if self.live and time.monotonic_ns() - due_ns > _LATE_NS:
-                continue
+            late_ns = time.monotonic_ns() - due_ns
+            if self.live and late_ns > _LATE_NS:
+                if self._video is not None and index > 0:
+                    continue
+                self._start_ns += late_ns  # a photograph that took long to read, or a slow start
+                due_ns += late_ns
             return Frame(index, due_ns, picture.rgb(self._pool), picture.name)
 
     def _wait_until_due(self, offset_ns: int, deadline_ns: int) -> bool:
