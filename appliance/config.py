@@ -69,10 +69,12 @@ class Config(_Section):
     output: str = Field("out", min_length=1, description="the path of a folder")
 
     def relative_to(self, folder: Path) -> Config:
-        """The same, with relative paths made absolute from a folder."""
+        """The same, with paths made absolute: given ones from a folder, the defaults from the project."""
         source = self.source if self.source == "scene" else str(folder / self.source)
-        model = self.model.model_copy(update={"file": str(folder / self.model.file)})
-        update = {"source": source, "model": model, "output": str(folder / self.output)}
+        model_root = folder if "file" in self.model.model_fields_set else PROJECT_ROOT
+        output_root = folder if "output" in self.model_fields_set else PROJECT_ROOT
+        model = self.model.model_copy(update={"file": str(model_root / self.model.file)})
+        update = {"source": source, "model": model, "output": str(output_root / self.output)}
         return self.model_copy(update=update)
 
     def overridden(
@@ -91,6 +93,8 @@ class Config(_Section):
 
 def load(path: Path) -> Config:
     """Read a configuration file. Relative paths in it are relative to the folder that it lies in.
+
+    What it leaves out is as in the project's own: the demo network, and the project's `out`.
 
     Raises `ConfigError`, in one line with file, key, what is allowed and the nearest valid key.
     """

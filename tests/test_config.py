@@ -31,6 +31,15 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.output == "/somewhere"
 
 
+def test_what_a_file_elsewhere_leaves_out_is_the_projects_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: {confidence: 0.5}\n")
+    config = load(file)
+    assert config.source == "scene"
+    assert config.model.file == str(PROJECT_ROOT / "models" / "demo.tflite")
+    assert config.output == str(PROJECT_ROOT / "out")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
