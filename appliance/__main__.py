@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"appliance: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:  # while starting up, or in a command that handles no signals
+        return 128 + signal.SIGINT
     return exit_code
 
 
@@ -67,7 +69,10 @@ def _run_until_stopped(app: App, seconds: float | None) -> None:
         del signum, stack
         app.ask_to_stop()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
+        numbers.append(signal.SIGHUP)  # the terminal was closed
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         app.run(seconds)
     finally:

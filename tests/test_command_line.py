@@ -194,7 +194,17 @@ def test_results_are_the_same_each_time(photographs: Path, tmp_path: Path) -> No
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_while_starting_leaves_no_traceback(tmp_path: Path) -> None:
+    process = _start("run", "--config", _config(tmp_path), "--source", "scene", "--display", "null")
+    assert process.stderr is not None
+    assert any("raw head" in line for line in process.stderr)  # the scene is being made now
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode in (0, 130)
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_within_two_seconds(how: signal.Signals, tmp_path: Path) -> None:
     process = _start("run", "--config", _config(tmp_path), "--source", "scene", "--display", "files")
     recording = tmp_path / "out"
