@@ -156,6 +156,8 @@ class Viewer:
 
     def _act(self, user_input: UserInput) -> None:
         match user_input:
+            case Click() if self._help:
+                self._help = False  # the page covers what lies under the pointer
             case Click(xy):
                 self._select(xy)
             case Command.QUIT:
@@ -214,3 +216,5 @@ class Viewer:
             self._say("nothing to record yet")
         else:
             self._saver.start_recording(self._picture.size_wh)
+            # What is shown already: when frozen, or at the end of a source, nothing else comes.
+            self._saver.record(View(self._picture, self._layer, self._hud))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ from appliance.app import wire
 from appliance.capture import EndOfSource
 from appliance.config import Config
 from appliance.data import Frame, ModelSpec, Tensor
-from appliance.display import Command, UserInput, View
+from appliance.display import Click, Command, UserInput, View
 from appliance.display.null import NullDisplay
 from appliance.errors import SourceLost, SourceMissing, SourceTruncated
 from appliance.metrics import Metrics
@@ -217,6 +218,39 @@ def test_the_last_picture_is_held_for_a_person_until_quit() -> None:
     assert 1.4 < time.monotonic() - began < 4
     assert any("last picture" in notice for notice in display.views[-1].hud.notices)
     assert display.views[-1].layer is not None
+
+
+def test_a_recording_of_a_held_picture_has_that_picture(tmp_path: Path) -> None:
+    asked: list[Command] = []
+
+    def act(views: int) -> list[UserInput]:
+        ended = views > 0 and any("last picture" in notice for notice in display.views[-1].hud.notices)
+        if not ended or display.views[-1].layer is None or len(asked) == 3:
+            return []
+        asked.append([Command.RECORD, Command.RECORD, Command.QUIT][len(asked)])
+        return [asked[-1]]
+
+    display = Witness(act)
+    source = ScriptedSource(ending_after(3, EndOfSource()), live=True)
+    config = Config(output=str(tmp_path))
+    wire(config, source, ScriptedBackend(lambda _: 2), display, Metrics()).run(10)
+    (path,) = tmp_path.glob("recording-*.mkv")
+    with av.open(str(path)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 1
+
+
+def test_a_click_puts_the_help_page_away_and_nothing_else() -> None:
+    asked = iter([[], [Command.HELP], [], [Click((80.0, 48.0))], [], [Command.QUIT]])
+
+    def act(views: int) -> list[UserInput]:
+        return list(next(asked)) if views and display.views[-1].layer is not None else []
+
+    display = Witness(act)
+    run(ScriptedSource(frame, live=True), ScriptedBackend(lambda _: 2), display)
+    helps = [view.hud.help for view in display.views]
+    assert True in helps
+    assert not helps[-1]
+    assert not any(view.hud.toast for view in display.views)
 
 
 def test_a_full_output_folder_is_told_and_the_run_goes_on(tmp_path: Path) -> None:
