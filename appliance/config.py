@@ -108,12 +108,14 @@ def load(path: Path) -> Config:
 def parse(text: str, origin: str) -> Config:
     """A configuration from YAML text, paths as they are written. `origin` is named in errors."""
     try:
-        tree = yaml.load(text, _UniqueKeyLoader)
+        tree = yaml.load(text, _KeyLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}:" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise ConfigError(f"{origin}:{where} {problem}; see the project's config.yaml") from error
+    except ValueError as error:  # a date that does not exist, and the like
+        raise ConfigError(f"{origin}: {error}; see the project's config.yaml") from error
     if tree is None:
         tree = {}
     if not isinstance(tree, dict):
@@ -141,13 +143,17 @@ def _in_words(error: ErrorDetails) -> str:
     return f"{path}: {error['input']!r} is not allowed; allowed is {section.model_fields[name].description}"
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML lets the last of two equal keys win, silently; here that is an error."""
+class _KeyLoader(yaml.SafeLoader):
+    """Keys are names, each once: YAML allows anything, and lets the last of two equal keys win, silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key} is no name", problem_mark=key_node.start_mark
+                )
             if key in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"the key {key} is there twice", problem_mark=key_node.start_mark

@@ -57,6 +57,9 @@ def test_what_a_file_elsewhere_leaves_out_is_the_projects_own(tmp_path: Path) ->
         ("model: {file: [", ["line 1"]),
         ("output: a\noutput: b", ["line 2", "output", "twice"]),
         ("- a\n- b", ["holds no keys"]),
+        ("camera: {1: 2}", ["line 1", "the key 1 is no name"]),
+        ("? [a]\n: b", ["line 1", "is no name"]),
+        ("output: 2026-02-30", ["see the project's config.yaml"]),
     ],
 )
 def test_a_mistake_is_one_line_with_file_key_and_help(text: str, words: list[str]) -> None:
