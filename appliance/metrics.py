@@ -9,6 +9,8 @@ from collections import deque
 from dataclasses import dataclass
 
 _NS_PER_S = 1_000_000_000
+_SLOW_WINDOWS = 4
+"""What comes less than twice in a window is still a rate, until it has stayed away for so many windows."""
 
 
 def percentile(values: list[float], percent: float) -> float:
@@ -20,7 +22,10 @@ def percentile(values: list[float], percent: float) -> float:
 
 
 class Rate:
-    """Events per second over the last `window_s`: (n - 1) events lie between the first and the last of n."""
+    """Events per second over the last `window_s`: (n - 1) events lie between the first and the last of n.
+
+    Of slow events the last two count, so that one in 3 s is not 0 in a window of 2 s.
+    """
 
     def __init__(self, window_s: float) -> None:
         self._window_ns = int(window_s * _NS_PER_S)
@@ -42,7 +47,11 @@ class Rate:
         return events * _NS_PER_S / max(1, (now_ns - first_ns) if overdue else span_ns)
 
     def _forget(self, now_ns: int) -> None:
-        while self._marks_ns and now_ns - self._marks_ns[0] > self._window_ns:
+        slow_ns = _SLOW_WINDOWS * self._window_ns
+        while self._marks_ns:
+            kept_ns = self._window_ns if len(self._marks_ns) > 2 else slow_ns
+            if now_ns - self._marks_ns[0] <= kept_ns:
+                return
             self._marks_ns.popleft()
 
 
@@ -128,6 +137,7 @@ class Metrics:
         with self._lock:
             took = {
                 what: [ms for at_ns, ms in values if now_ns - at_ns <= self._window_ns]
+                or [ms for at_ns, ms in values if now_ns - at_ns <= _SLOW_WINDOWS * self._window_ns][-1:]
                 for what, values in self._took_ms.items()
             }
             source_per_s = self._source.per_s(now_ns)

@@ -25,6 +25,23 @@ def test_a_rate_falls_when_events_stay_away() -> None:
     assert rate.per_s(10 * _S) == 0
 
 
+def test_a_slow_rate_is_not_none() -> None:
+    rate = Rate(window_s=2.0)
+    for number in range(4):
+        rate.mark(3 * number * _S)
+    assert rate.per_s(10 * _S) == pytest.approx(1 / 3)
+    assert rate.per_s(30 * _S) == 0
+
+
+def test_what_a_slow_stage_took_stays_a_while() -> None:
+    metrics = Metrics(window_s=0.05)
+    metrics.took("invoke", 70.0)
+    time.sleep(0.1)
+    assert metrics.snapshot().stage_ms["invoke"].median == 70.0
+    time.sleep(0.15)
+    assert not metrics.snapshot().stage_ms
+
+
 def test_one_event_is_no_rate() -> None:
     rate = Rate(window_s=2.0)
     rate.mark(5)
