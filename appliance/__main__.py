@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -35,11 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.setswitchinterval(0.001)
     try:
         exit_code: int = options.command(options)
+        sys.stdout.flush()
     except ApplianceError as error:
         if options.debug:
             raise
         print(f"appliance: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:  # while starting up, or in a command that handles no signals
         return 128 + signal.SIGINT
     return exit_code

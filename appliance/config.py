@@ -80,7 +80,12 @@ class Config(_Section):
     def overridden(
         self, source: str | None = None, model: str | None = None, display: DisplayKind | None = None
     ) -> Config:
-        """The same, but for what the command line says."""
+        """The same, but for what the command line says. Raises `ConfigError`."""
+        for option, value in (("--source", source), ("--model", model)):
+            if value == "":
+                raise ConfigError(
+                    f"{option}: an empty name is not allowed; leave the option out, or name a file"
+                )
         update: dict[str, object] = {}
         if source is not None:
             update["source"] = source

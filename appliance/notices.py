@@ -15,13 +15,13 @@ class Notices:
         self._lock = threading.Lock()
         self._words: dict[str, str] = {}
 
-    def report(self, owner: str, words: str) -> None:
-        """Say what is wrong with `owner`; replaces what was said of it before."""
+    def report(self, owner: str, words: str, level: int = logging.WARNING) -> None:
+        """Say what is wrong with `owner`; replaces what was said of it before. `level` is the log's."""
         with self._lock:
             known = self._words.get(owner)
             self._words[owner] = words
         if known != words:
-            _log.warning("%s: %s", owner, words)
+            _log.log(level, "%s: %s", owner, words)
 
     def clear(self, owner: str) -> None:
         """Say that all is well with `owner` again."""

@@ -52,6 +52,7 @@ def capture(
     """
     source.open()
     _log.info("source %s, %s", source.name, "live" if source.live else "every picture")
+    given = 0
     try:
         while not stopping.is_set():
             try:
@@ -59,17 +60,22 @@ def capture(
             except SourceLost as lost:
                 _reopen(source, lost, stopping, notices)
                 continue
-            except (EndOfSource, SourceTruncated) as end:
-                if isinstance(end, SourceTruncated):
-                    fail_at_end(end)
+            except SourceTruncated as early:
+                fail_at_end(early)
                 if hold_at_end:
-                    notices.report(source.name, str(end) or "that was the last picture")
-                    stopping.wait()
-                return
+                    notices.report(source.name, str(early))
+                break
+            except EndOfSource:
+                if hold_at_end and given > 1:
+                    notices.report(source.name, "that was the last picture", logging.INFO)
+                break
             if frame is not None:
+                given += 1
                 notices.clear(source.name)
                 metrics.captured()
                 hand_over(frame)
+        if hold_at_end:
+            stopping.wait()
     finally:
         source.close()
 

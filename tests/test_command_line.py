@@ -123,6 +123,7 @@ def _wrong_key(folder: Path) -> list[str | Path]:
         (lambda folder: ["--source", folder], 22, ["no photographs"]),
         (lambda _: ["--display", "screen"], 31, ["screen"]),
         (_unwritable, 32, ["out"]),
+        (lambda _: ["--source", ""], 2, ["--source"]),
         (_wrong_key, 2, ["wrong.yaml", "did you mean model?"]),
     ],
 )
@@ -151,6 +152,17 @@ def test_models_that_cannot_give_masks_are_refused(name: str, exit_code: int, tm
     assert code == exit_code, err
     assert name in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+def test_output_that_nobody_reads_is_no_error_of_ours() -> None:
+    process = _start("bench", "pipeline", "--invoke-ms", "50", "--seconds", "1", "--json")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    assert process.wait(40) == 128 + signal.SIGPIPE
+    assert "Traceback" not in err
+    assert "BrokenPipe" not in err
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

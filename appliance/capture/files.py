@@ -71,7 +71,9 @@ class FilesSource:
                 paths = photographs.in_folder(path)
                 if not paths:
                     kinds = ", ".join(sorted(suffix[1:] for suffix in photographs.SUFFIXES))
-                    raise SourceUnreadable(f"{path} holds no photographs; put some there ({kinds})")
+                    raise SourceUnreadable(
+                        f"{path} holds no photographs itself, folders in it do not count; put some there ({kinds})"
+                    )
                 self._pictures = self._photographs(paths)
             elif not path.exists():
                 raise SourceMissing(f"{path} does not exist; check the path given as the source")
