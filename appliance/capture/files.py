@@ -72,7 +72,7 @@ class FilesSource:
                 if not paths:
                     kinds = ", ".join(sorted(suffix[1:] for suffix in photographs.SUFFIXES))
                     raise SourceUnreadable(
-                        f"{path} holds no photographs itself, folders in it do not count; put some there ({kinds})"
+                        f"{path} holds no photographs (folders in it do not count); put some there ({kinds})"
                     )
                 self._pictures = self._photographs(paths)
             elif not path.exists():
