@@ -181,9 +181,13 @@ class Pipeline:
         self._deadline_s = None if seconds is None else time.monotonic() + seconds
 
     def check(self) -> None:
-        """For the main thread, several times a second. Raises `Stopped` if the end was asked for or came."""
+        """For the main thread, several times a second. Raises `Stopped` if the end was asked for or came.
+
+        The stages are told at once, so that they end while the main thread finishes its files.
+        """
         late = self._deadline_s is not None and time.monotonic() >= self._deadline_s
         if late or self._stop_asked or self.stopping.is_set():
+            self._stop()
             raise Stopped
 
     def run(self, main: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ from appliance.display import Click, Command, Display, Hud, UserInput, View
 from appliance.machine import temperature_c
 from appliance.metrics import Metrics, statistics_line
 from appliance.notices import Notices
-from appliance.pipeline import Slot, Stopped
+from appliance.pipeline import Closed, Slot, Stopped
 from appliance.prompts import pick
 from appliance.readout import About, readout
 from appliance.saver import Saver
@@ -74,22 +74,31 @@ class Viewer:
 
     def run(self) -> None:
         """The loop. Leaves with `Stopped`, or with `Closed` once everything that came has been shown."""
-        statistics_due_s = time.monotonic() + _STATISTICS_S
         try:
             self._display.open()
-            while True:
-                self._check()
-                self._wake.wait(_POLL_S if self._display.interactive else _IDLE_S)
-                self._wake.clear()
-                for user_input in self._display.poll():
-                    self._act(user_input)
-                self._show()
-                if time.monotonic() >= statistics_due_s:
-                    statistics_due_s += _STATISTICS_S
-                    _log.info(statistics_line(self._metrics.snapshot()))
+            try:
+                self._loop()
+            except Closed:
+                while self._display.busy():  # nobody is in a hurry: it is all to be written
+                    self._check()
+                    time.sleep(_POLL_S)
+                raise
         finally:
             self._saver.close()
             self._display.close()
+
+    def _loop(self) -> None:
+        statistics_due_s = time.monotonic() + _STATISTICS_S
+        while True:
+            self._check()
+            self._wake.wait(_POLL_S if self._display.interactive else _IDLE_S)
+            self._wake.clear()
+            for user_input in self._display.poll():
+                self._act(user_input)
+            self._show()
+            if time.monotonic() >= statistics_due_s:
+                statistics_due_s += _STATISTICS_S
+                _log.info(statistics_line(self._metrics.snapshot()))
 
     def _show(self) -> None:
         layer = self._layers.poll()

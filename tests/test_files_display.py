@@ -110,6 +110,30 @@ def test_paired_loses_nothing(tmp_path: Path) -> None:
     assert not (display.folder / "still.png").exists()
 
 
+def test_it_is_busy_until_all_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    describe = files_module.describe
+
+    def slow(segmentation: Segmentation) -> str:
+        gate.wait(10)
+        return describe(segmentation)
+
+    monkeypatch.setattr(files_module, "describe", slow)
+    display = FilesDisplay(tmp_path, paired=True)
+    display.open()
+    assert not display.busy()
+    display.show(paired_view(layer(0)))
+    time.sleep(0.3)
+    assert display.busy()
+    gate.set()
+    deadline_s = time.monotonic() + 10
+    while display.busy() and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert [line["index"] for line in lines(display)] == [0]
+    assert not display.busy()
+    display.close()
+
+
 def test_live(tmp_path: Path) -> None:
     display = FilesDisplay(tmp_path, paired=False)
     display.open()

@@ -146,10 +146,15 @@ def test_check_ends_the_main_loop(how: str) -> None:
     else:
         pipeline.stop_after(0.05)
 
+    told_before_the_main_loop_ended = []
+
     def main() -> None:
-        while True:
-            pipeline.check()
-            time.sleep(0.01)
+        try:
+            while True:
+                pipeline.check()
+                time.sleep(0.01)
+        finally:
+            told_before_the_main_loop_ended.append(pipeline.stopping.is_set())
 
     pipeline.run(main)
-    assert pipeline.stopping.is_set()
+    assert told_before_the_main_loop_ended == [True]

@@ -131,6 +131,25 @@ def test_paired_every_picture_is_shown_once_with_its_own_masks(objects: Callable
     assert source.closed
 
 
+def test_the_end_waits_until_all_is_written() -> None:
+    class SlowWriter(Witness):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left = 5
+            self.left_at_close: int | None = None
+
+        def busy(self) -> bool:
+            self.left -= 1
+            return self.left > 0
+
+        def close(self) -> None:
+            self.left_at_close = self.left
+
+    display = SlowWriter()
+    run(ScriptedSource(ending_after(3, EndOfSource()), live=False), ScriptedBackend(lambda _: 1), display)
+    assert display.left_at_close == 0
+
+
 def test_a_source_that_ends_early_is_an_error_after_its_last_picture_was_shown() -> None:
     source = ScriptedSource(ending_after(20, SourceTruncated("ended early")), live=False)
     display = Witness()

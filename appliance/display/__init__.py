@@ -82,5 +82,11 @@ class Display(Protocol):
     def toggle_fullscreen(self) -> bool:
         """Switch between window and full screen; returns whether it is full screen now."""
 
+    def busy(self) -> bool:
+        """Whether something that was shown has still to be written."""
+
     def close(self) -> None:
-        """Give everything back; safe to call more than once, and after a failed `open`."""
+        """Give everything back within 2 s, even if busy.
+
+        Safe to call more than once, and after a failed `open`.
+        """

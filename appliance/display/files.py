@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 VIDEO_SIDE_PX = 1920
 """The video is at most this wide and high: photographs may be much larger."""
-_CLOSE_S = 4.0
+_CLOSE_S = 1.5
 
 
 class FilesDisplay:
@@ -97,6 +97,10 @@ class FilesDisplay:
     def toggle_fullscreen(self) -> bool:
         """There is no screen to fill."""
         return False
+
+    def busy(self) -> bool:
+        """Whether pictures or instances have still to be written."""
+        return any(writer is not None and writer.busy for writer in (self._recorder, self._layers))
 
     def close(self) -> None:
         """Finish the files; bounded in time."""

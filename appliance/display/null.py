@@ -28,5 +28,9 @@ class NullDisplay:
         """There is no screen to fill."""
         return False
 
+    def busy(self) -> bool:
+        """Nothing is written."""
+        return False
+
     def close(self) -> None:
         """Nothing to close."""

@@ -32,7 +32,7 @@ _CLUSTER_MS = 300
 """The muxer holds this much back before it writes it."""
 _SYNC_S = 0.5
 """How often what is written is forced onto the disk; with the cluster, a power cut costs less than 1 s."""
-_CLOSE_S = 2.0
+_CLOSE_S = 1.5
 _BT709 = 1  # in all three of FFmpeg's enumerations of colour
 _RATE_HZ = 30  # a hint for the encoder; the true times are in the time stamps
 _KEY_FRAME_PICTURES = 60
@@ -96,6 +96,11 @@ class Recorder:
     def dropped(self) -> int:
         """Views that were dropped because the encoder was behind."""
         return self._worker.dropped
+
+    @property
+    def busy(self) -> bool:
+        """Whether views have still to be encoded."""
+        return self._worker.busy
 
     def put(self, view: View) -> None:
         """Record a view, unless its picture was there already or it has none."""

@@ -161,6 +161,10 @@ class Screen:
         self._draw()
         return self._fullscreen
 
+    def busy(self) -> bool:
+        """What was shown is on the screen."""
+        return False
+
     def close(self) -> None:
         """Close the window; safe to call more than once."""
         if self._renderer is not None:

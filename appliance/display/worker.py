@@ -36,6 +36,11 @@ class Worker(Generic[T]):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def busy(self) -> bool:
+        """Whether items have still to be worked off."""
+        return self._thread.is_alive() and self._queue.unfinished_tasks > 0
+
     def put(self, item: T) -> None:
         """Hand over an item; ignored after `close`."""
         while not self._closing.is_set():
@@ -72,6 +77,7 @@ class Worker(Generic[T]):
                     return
                 self._handle(item)
                 del item  # it may hold pooled memory
+                self._queue.task_done()
         finally:
             self._finish()
 
