@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import struct
 import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from PIL import Image
 
 from appliance.capture import EndOfSource, photographs
 from appliance.capture.files import FilesSource
+from appliance.capture.video import Picture, Video
 from appliance.data import Frame, RgbImage
 from appliance.errors import ApplianceError, SourceMissing, SourceTruncated, SourceUnreadable
 
@@ -207,6 +210,28 @@ def test_live_read_waits_no_longer_than_told(tmp_path):
     assert source.read(0.1) is None
     assert 0.08 < time.monotonic() - start < 0.6
     source.close()
+
+
+def test_live_video_whose_decoder_is_too_slow_never_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = Video.pictures
+
+    def slow(video: Video) -> Iterator[Picture]:
+        for picture in pictures(video):
+            time.sleep(0.03)  # there are 0.02 s from one to the next
+            yield picture
+
+    monkeypatch.setattr(Video, "pictures", slow)
+    source = FilesSource(write_video(tmp_path / "v.mkv", 100, list(range(0, 2000, 20))), live=True)
+    source.open()
+    given_s: list[float] = []
+    with contextlib.closing(source), pytest.raises(EndOfSource):
+        while True:
+            if source.read(0.2) is not None:
+                given_s.append(time.monotonic())
+    assert len(given_s) > 15
+    assert np.diff(given_s).max() < 0.45
 
 
 def test_live_video_drops_what_comes_too_late(tmp_path):

@@ -91,7 +91,7 @@ class FilesSource:
         self._start_ns = time.monotonic_ns()
 
     def read(self, timeout_s: float) -> Frame | None:
-        """The next picture; in live use, None if it is not due within the time.
+        """The next picture; in live use, None if it is not due within the time, which also ends the dropping.
 
         Raises `EndOfSource`; `SourceTruncated` after the last good picture of an incomplete video;
         `SourceUnreadable` if no picture can be read.
@@ -108,11 +108,13 @@ class FilesSource:
             self._pending = None
             index, self._index = self._index, self._index + 1
             due_ns = self._start_ns + picture.offset_ns
-            late_ns = time.monotonic_ns() - due_ns
+            now_ns = time.monotonic_ns()
+            late_ns = now_ns - due_ns
             if self.live and late_ns > _LATE_NS:
-                if self._video is not None and index > 0:
+                if self._video is not None and index > 0 and now_ns < deadline_ns:
                     continue
-                self._start_ns += late_ns  # a photograph that took long to read, or a slow start
+                # a slow start, a photograph that took long to read, a decoder that does not keep up
+                self._start_ns += late_ns
                 due_ns += late_ns
             return Frame(index, due_ns, picture.rgb(self._pool), picture.name)
 
