@@ -226,7 +226,7 @@ def test_live_video_whose_decoder_is_too_slow_never_stands_still(
     source = FilesSource(write_video(tmp_path / "v.mkv", 100, list(range(0, 2000, 20))), live=True)
     source.open()
     given_s: list[float] = []
-    with contextlib.closing(source), pytest.raises(EndOfSource):
+    with contextlib.closing(source), contextlib.suppress(EndOfSource):
         while True:
             if source.read(0.2) is not None:
                 given_s.append(time.monotonic())
