@@ -161,5 +161,3 @@ class Layer:
     segmentation: Segmentation
     rgba: RgbaImage
     """Any size with about the picture's aspect."""
-    selection_visible: bool = True
-    """Whether the selected object, if there is one, is among the instances."""

@@ -61,7 +61,7 @@ def draw(
         cv2.fillPoly(rgba, outline, (*rgb[i], _TINT_SELECTED))
         cv2.polylines(rgba, outline, True, (*rgb[i], 255), white_px + 2 * line_px, cv2.LINE_AA)
         cv2.polylines(rgba, outline, True, (255, 255, 255, 255), white_px, cv2.LINE_AA)
-    return Layer(segmentation, rgba, selection_visible=bool(chosen))
+    return Layer(segmentation, rgba)
 
 
 def flatten(rgb: RgbImage, layer: Layer) -> RgbImage:

@@ -41,6 +41,6 @@ def readout(
     heat = "" if temperature_c is None else f"{temperature_c:.0f} °C"
     lines.append("   ".join(word for word in (objects, heat) if word))
     if selection is not None:
-        in_sight = layer is not None and layer.selection_visible
+        in_sight = layer is not None and selection.id in layer.segmentation.ids
         lines.append("one picked out" if in_sight else "the picked object is out of sight")
     return tuple(line for line in lines if line)
