@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from appliance import snapshot
-from appliance.data import Layer, Selection
+from appliance.data import Segmentation, Selection
 from appliance.display import View
 from appliance.display.recorder import Recorder
 from appliance.errors import ApplianceError
@@ -29,10 +29,18 @@ class Saver:
         """Whether a recording is being made."""
         return self._recorder is not None
 
-    def snapshot(self, layer: Layer, selection: Selection | None) -> None:
-        """Save the picture of the layer, with and without the layer, and its instances."""
+    def snapshot(self, segmentation: Segmentation, selection: Selection | None, only_selection: bool) -> None:
+        """Save the picture of the masks, with and without them drawn, and its instances."""
         self._snapshots.append(
-            self._thread.submit(snapshot.save, self._folder, layer, self._model, selection, datetime.now())
+            self._thread.submit(
+                snapshot.save,
+                self._folder,
+                segmentation,
+                self._model,
+                selection,
+                only_selection,
+                datetime.now(),
+            )
         )
         self._words.append("saving a snapshot")
 

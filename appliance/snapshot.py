@@ -9,28 +9,38 @@ from pathlib import Path
 import cv2
 
 from appliance import coco
-from appliance.data import Layer, RgbImage, Selection
+from appliance.data import RgbImage, Segmentation, Selection
 from appliance.durable import write_file
 from appliance.errors import OutputNotWritable
-from appliance.overlay import flatten
+from appliance.overlay import draw, flatten
 
 
-def save(folder: Path, layer: Layer, model: str, selection: Selection | None, now: datetime) -> list[Path]:
-    """Save the picture that a layer belongs to, so that picture and masks agree.
+def save(
+    folder: Path,
+    segmentation: Segmentation,
+    model: str,
+    selection: Selection | None,
+    only_selection: bool,
+    now: datetime,
+) -> list[Path]:
+    """Save the picture that masks belong to, so that picture and masks agree, whatever was on the screen.
+
+    The masks are drawn at the picture's size, like on the screen: see `overlay.draw`.
 
     Writes `snapshot-DATE-TIME-N.png`, the same with `-overlay`, and the same as `.json`; returns the
     three paths. Never overwrites anything, and each file is there whole or not at all. Raises
     `OutputNotWritable`, also if the disk is full, with nothing left behind.
     """
-    frame = layer.segmentation.frame
+    frame = segmentation.frame
     picture = encode_png(frame.rgb)
+    layer = draw(segmentation, selection, frame.size_wh, only_selection)
     overlay = encode_png(flatten(frame.rgb, layer))
     written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stem = _free_stem(folder, now)
         picture_path = folder / f"{stem}.png"
-        described = _describe(picture_path.name, layer, model, selection, now)
+        described = _describe(picture_path.name, segmentation, model, selection, now)
         for path, data in (
             (picture_path, picture),
             (folder / f"{stem}-overlay.png", overlay),
@@ -69,12 +79,12 @@ def _free_stem(folder: Path, now: datetime) -> str:
 
 
 def _describe(
-    picture_name: str, layer: Layer, model: str, selection: Selection | None, now: datetime
+    picture_name: str, segmentation: Segmentation, model: str, selection: Selection | None, now: datetime
 ) -> bytes:
     """The JSON file: a COCO data set of one picture."""
-    width, height = layer.segmentation.frame.size_wh
+    width, height = segmentation.frame.size_wh
     image_id = 1
-    found = coco.instances(layer.segmentation)
+    found = coco.instances(segmentation)
     in_sight = selection is not None and any(instance["id"] == selection.id for instance in found)
     dataset = {
         "info": {

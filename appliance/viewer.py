@@ -216,7 +216,8 @@ class Viewer:
         if self._layer is None:
             self._say("nothing to save yet")
         else:
-            self._saver.snapshot(self._layer, self._board.looks.selection)
+            looks = self._board.looks
+            self._saver.snapshot(self._layer.segmentation, looks.selection, looks.only_selection)
 
     def _toggle_recording(self) -> None:
         if self._saver.recording:
