@@ -85,6 +85,8 @@ class Viewer:
                 raise
         finally:
             self._saver.close()
+            for words in self._saver.news():
+                _log.info("%s", words)
             self._display.close()
 
     def _loop(self) -> None:

@@ -239,6 +239,24 @@ def test_the_last_picture_is_held_for_a_person_until_quit() -> None:
     assert display.views[-1].layer is not None
 
 
+def test_what_is_saved_at_the_end_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[Command] = []
+
+    def act(views: int) -> list[UserInput]:
+        if views < 10 or display.views[-1].layer is None or len(asked) == 2:
+            return []
+        asked.append([Command.RECORD, Command.QUIT][len(asked)])
+        return [asked[-1]]
+
+    display = Witness(act)
+    caplog.set_level("INFO")
+    config = Config(output=str(tmp_path))
+    source = ScriptedSource(frame, live=True)
+    wire(config, source, ScriptedBackend(lambda _: 2), display, Metrics()).run(10)
+    (recording,) = tmp_path.iterdir()
+    assert f"saved {recording}" in caplog.text
+
+
 def test_a_recording_of_a_held_picture_has_that_picture(tmp_path: Path) -> None:
     asked: list[Command] = []
 
