@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+
 from appliance import overlay
 from appliance.capture import EndOfSource, Source
 from appliance.data import Frame, Layer, ModelInput, RawOutputs, Segmentation, Selection
@@ -18,6 +20,7 @@ from appliance.invoke import Backend
 from appliance.metrics import Metrics
 from appliance.notices import Notices
 from appliance.pipeline import Slot
+from appliance.pool import ShapePool
 from appliance.postprocess import postprocess
 from appliance.preprocess import Preprocessor
 
@@ -172,6 +175,7 @@ def draw(
 ) -> None:
     """Draw the newest masks, again when they are to look otherwise."""
     newest: Segmentation | None = None
+    pool = ShapePool(np.uint8)
     while True:
         taken = segmentations.take_or_poke()
         newest = newest if taken is None else taken
@@ -180,7 +184,7 @@ def draw(
         if shown is None:
             continue
         with _timed(metrics, "overlay"):
-            layer = overlay.draw(
-                shown, looks.selection, layer_wh(shown.frame.size_wh), only_selection=looks.only_selection
-            )
+            width, height = layer_wh(shown.frame.size_wh)
+            rgba = pool.lease((height, width, 4))
+            layer = overlay.draw(shown, looks.selection, (width, height), looks.only_selection, rgba)
         layers.put(layer)
