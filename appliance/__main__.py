@@ -116,18 +116,14 @@ def _size(text: str) -> tuple[int, int]:
     return width, height
 
 
-def _seconds(text: str) -> float:
+def _positive(text: str) -> float:
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds")
-    return seconds
-
-
-def _milliseconds(text: str) -> float:
-    return _seconds(text)
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -148,13 +144,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--model", help="a .tflite file")
     run.add_argument("--display", choices=("screen", "files", "null"), help="where the picture goes")
     run.add_argument("--config", type=Path, default=PROJECT_ROOT / "config.yaml", help="default: %(default)s")
-    run.add_argument("--seconds", type=_seconds, help="end after this time")
+    run.add_argument("--seconds", type=_positive, help="end after this time")
     run.set_defaults(command=_run)
 
     demo = commands.add_parser(
         "demo", parents=[common], help="the generated scene, on a screen or in a video"
     )
-    demo.add_argument("--seconds", type=_seconds, help="end after this time")
+    demo.add_argument("--seconds", type=_positive, help="end after this time")
     demo.set_defaults(command=_demo)
 
     convert = commands.add_parser("convert", parents=[common], help="checkpoint -> int8 TFLite")
@@ -168,8 +164,8 @@ def _parser() -> argparse.ArgumentParser:
     pipeline = bench.add_parser(
         "pipeline", parents=[common], help="the whole pipeline around a device that takes a given time"
     )
-    pipeline.add_argument("--invoke-ms", type=_milliseconds, required=True, help="what the device takes")
-    pipeline.add_argument("--seconds", type=_seconds, default=10.0, help="default: %(default)s")
+    pipeline.add_argument("--invoke-ms", type=_positive, required=True, help="what the device takes")
+    pipeline.add_argument("--seconds", type=_positive, default=10.0, help="default: %(default)s")
     pipeline.add_argument("--json", action="store_true", help="one JSON object on standard output")
     pipeline.set_defaults(command=_bench_pipeline)
     return parser

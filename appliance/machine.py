@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 _THERMAL_ZONE = Path("/sys/class/thermal/thermal_zone0/temp")
@@ -14,8 +13,3 @@ def temperature_c(zone: Path = _THERMAL_ZONE) -> float | None:
         return int(zone.read_text()) / 1000
     except (OSError, ValueError):
         return None
-
-
-def usable_cores() -> int:
-    """How many processor cores this process may use."""
-    return len(os.sched_getaffinity(0))
