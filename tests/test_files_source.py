@@ -101,7 +101,7 @@ def test_a_video_gives_every_picture_in_order_at_its_time(tmp_path, suffix):
 def test_variable_rates_are_kept(tmp_path):
     times_ms = [0, 40, 400, 410, 900]
     frames, _ = read_all(FilesSource(write_video(tmp_path / "v.mkv", 5, times_ms)))
-    assert [round((frame.captured_ns - frames[0].captured_ns) / 1e6) for frame in frames] == times_ms
+    assert [round(frame.captured_ns / 1e6) for frame in frames] == times_ms  # the same in every run
 
 
 def test_memory_is_recycled_and_never_shared(tmp_path):

@@ -44,8 +44,8 @@ class FilesSource:
 
     Paired unless `live`: then a video plays at its own pace, dropping pictures that come too late (their
     indices are left out), and photographs change every second, or as fast as they can be read.
-    `Frame.captured_ns` is the time of opening plus the presentation time, in both modes, so recordings keep
-    the video's own pace; paired reading may be ahead of that clock. Photographs that cannot be read are
+    `Frame.captured_ns` is the presentation time, so that recordings keep the video's own pace; in live use
+    from the time of opening, otherwise from 0, the same each time. Photographs that cannot be read are
     skipped, with a warning, and counted.
     """
 
@@ -88,7 +88,7 @@ class FilesSource:
             raise SourceUnreadable(
                 f"{path} cannot be read ({error.strerror}); check its permissions"
             ) from error
-        self._start_ns = time.monotonic_ns()
+        self._start_ns = time.monotonic_ns() if self.live else 0
 
     def read(self, timeout_s: float) -> Frame | None:
         """The next picture; in live use, None if it is not due within the time, which also ends the dropping.
