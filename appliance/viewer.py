@@ -186,7 +186,8 @@ class Viewer:
             case Command.MASKS:
                 looks = self._board.looks
                 self._board.set(replace(looks, only_selection=not looks.only_selection))
-                self._say("all masks" if looks.only_selection else "only the selection")
+                nothing = "" if looks.selection is not None else ", and nothing is picked out"
+                self._say("all masks" if looks.only_selection else f"only the selection{nothing}")
             case Command.CLEAR:
                 self._board.set(replace(self._board.looks, selection=None))
                 self._say("nothing picked out")
