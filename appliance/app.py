@@ -116,7 +116,9 @@ def wire(config: Config, source: Source, backend: Backend, display: Display, met
         partial(stages.preprocess, Preprocessor(backend.spec), frames, inputs, metrics),
         (inputs,),
     )
-    pipeline.stage("invoke", partial(stages.invoke, backend, inputs, outputs, metrics), (outputs,))
+    pipeline.stage(
+        "invoke", partial(stages.invoke, backend, inputs, outputs, metrics), (outputs,), may_outlast=True
+    )
     pipeline.stage(
         "interpret",
         partial(stages.interpret, outputs, segmentations, metrics, model.confidence, model.nms_iou),

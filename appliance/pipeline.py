@@ -142,6 +142,7 @@ class Pipeline:
         self._error_lock = threading.Lock()
         self._stoppables: list[Stoppable] = []
         self._threads: list[threading.Thread] = []
+        self._may_outlast: set[str] = set()
 
     def slot(self, newest_wins: bool, on_change: Callable[[], None] = lambda: None) -> Slot[T]:
         """A slot that is stopped with the pipeline."""
@@ -149,8 +150,20 @@ class Pipeline:
         self._stoppables.append(slot)
         return slot
 
-    def stage(self, name: str, body: Callable[[], None], feeds: tuple[Closable, ...]) -> None:
-        """Add a thread that runs `body` once and then closes what it feeds."""
+    def stage(
+        self,
+        name: str,
+        body: Callable[[], None],
+        feeds: tuple[Closable, ...],
+        may_outlast: bool = False,
+    ) -> None:
+        """Add a thread that runs `body` once and then closes what it feeds.
+
+        `may_outlast`: it may be in a call that takes long and cannot be interrupted, such as running a large
+        network, and is then left behind without an error; it ends after that call, or with the process.
+        """
+        if may_outlast:
+            self._may_outlast.add(name)
 
         def run() -> None:
             try:
@@ -208,7 +221,10 @@ class Pipeline:
         deadline = time.monotonic() + JOIN_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        stuck = [thread.name for thread in self._threads if thread.is_alive()]
+        alive = [thread.name for thread in self._threads if thread.is_alive()]
+        stuck = [name for name in alive if name not in self._may_outlast]
+        for name in self._may_outlast.intersection(alive):
+            _log.warning("%s is busy for longer than %.1f s and was left behind", name, JOIN_S)
         if stuck:
             _log.error("did not stop within %.1f s: %s", JOIN_S, ", ".join(stuck))
         if self._error is not None:

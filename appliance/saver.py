@@ -30,7 +30,10 @@ class Saver:
         return self._recorder is not None
 
     def snapshot(self, segmentation: Segmentation, selection: Selection | None, only_selection: bool) -> None:
-        """Save the picture of the masks, with and without them drawn, and its instances."""
+        """Save the picture of the masks, with and without them drawn, and its instances; one at a time."""
+        if self._snapshots:
+            self._words.append("still saving the last snapshot")
+            return
         self._snapshots.append(
             self._thread.submit(
                 snapshot.save,

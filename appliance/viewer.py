@@ -63,6 +63,7 @@ class Viewer:
 
         self._picture: Frame | None = None
         self._layer: Layer | None = None
+        self._layer_wh: tuple[int, int] | None = None
         self._hud = Hud()
         self._changed = False
         """Something other than `_hud` changed, so that the view has to be shown again."""
@@ -120,6 +121,7 @@ class Viewer:
         )
         self._picture = picture or self._picture
         self._layer = layer or self._layer
+        self._redraw_if_resized()
         hud = self._current_hud()
         if picture is None and layer is None and hud == self._hud and not self._changed:
             return
@@ -133,6 +135,14 @@ class Viewer:
             self._metrics.masks_shown(layer.segmentation.frame.captured_ns if live else None)
         if picture is not None or layer is not None:
             self._saver.record(view)
+
+    def _redraw_if_resized(self) -> None:
+        """A picture that is held gets no new masks; its layer must follow the window all the same."""
+        if self._layer is not None:
+            wanted_wh = self._display.layer_wh(self._layer.segmentation.frame.size_wh)
+            if self._display.interactive and wanted_wh != self._layer_wh:
+                self._board.set(self._board.looks)
+            self._layer_wh = wanted_wh
 
     def _current_hud(self) -> Hud:
         now_s = time.monotonic()

@@ -138,6 +138,18 @@ def test_a_thread_that_does_not_stop_is_named_in_bounded_time(monkeypatch: pytes
     assert time.monotonic() - started < 1
 
 
+def test_a_thread_in_a_long_call_may_be_left_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pipeline_module, "JOIN_S", 0.2)
+    pipeline = Pipeline()
+    pipeline.stage("slow", lambda: time.sleep(2), (), may_outlast=True)
+    started = time.monotonic()
+    pipeline.run(lambda: None)
+    assert time.monotonic() - started < 1
+    assert "slow is busy" in caplog.text
+
+
 @pytest.mark.parametrize("how", ["asked", "deadline"])
 def test_check_ends_the_main_loop(how: str) -> None:
     pipeline = Pipeline()

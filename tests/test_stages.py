@@ -301,3 +301,16 @@ def test_a_full_output_folder_is_told_and_the_run_goes_on(tmp_path: Path) -> Non
     toasts = {view.hud.toast for view in display.views}
     assert any(toast.startswith("cannot record") for toast in toasts)
     assert any(toast.startswith("no snapshot") for toast in toasts)
+
+
+def test_a_held_picture_is_drawn_again_when_the_window_is_resized() -> None:
+    display = Witness(lambda _: [])
+    began = time.monotonic()
+    display.layer_wh = lambda picture_wh: (  # type: ignore[method-assign]
+        picture_wh if time.monotonic() - began < 1 else (320, 192)
+    )
+    source = ScriptedSource(ending_after(5, EndOfSource()), live=True)
+    run(source, ScriptedBackend(lambda _: 2), display, seconds=2)
+    last = display.views[-1].layer
+    assert last is not None
+    assert last.rgba.shape[:2] == (192, 320)
