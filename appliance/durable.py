@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from datetime import datetime
 from pathlib import Path
 
 
@@ -30,3 +31,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def free_stem(folder: Path, kind: str, now: datetime) -> str:
+    """`KIND-DATE-TIME-N` such that no file is called that, with whatever ending.
+
+    N also helps when the clock was set back, as on a Pi at boot.
+    """
+    number = 1
+    while any(folder.glob(f"{(stem := f'{kind}-{now:%Y%m%d-%H%M%S}-{number}')}[-.]*")):
+        number += 1
+    return stem

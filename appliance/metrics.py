@@ -13,12 +13,12 @@ _SLOW_WINDOWS = 4
 """What comes less than twice in a window is still a rate, until it has stayed away for so many windows."""
 
 
-def percentile(values: list[float], percent: float) -> float:
+def percentile(values: list[float], percent: int) -> float:
     """The value that `percent` of the values do not exceed (nearest rank); 0 if there are none."""
     if not values:
         return 0.0
     ordered = sorted(values)
-    return ordered[max(0, -(-len(ordered) * int(percent) // 100) - 1)]
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
 class Rate:

@@ -10,6 +10,7 @@ from appliance import snapshot
 from appliance.data import Segmentation, Selection
 from appliance.display import View
 from appliance.display.recorder import Recorder
+from appliance.durable import free_stem
 from appliance.errors import ApplianceError
 
 
@@ -20,7 +21,7 @@ class Saver:
         self._folder = folder
         self._model = model
         self._thread = ThreadPoolExecutor(1, "save")
-        self._snapshots: list[Future[list[Path]]] = []
+        self._snapshot: Future[list[Path]] | None = None
         self._recorder: Recorder | None = None
         self._words: list[str] = []
 
@@ -31,25 +32,17 @@ class Saver:
 
     def snapshot(self, segmentation: Segmentation, selection: Selection | None, only_selection: bool) -> None:
         """Save the picture of the masks, with and without them drawn, and its instances; one at a time."""
-        if self._snapshots:
+        if self._snapshot is not None:
             self._words.append("still saving the last snapshot")
             return
-        self._snapshots.append(
-            self._thread.submit(
-                snapshot.save,
-                self._folder,
-                segmentation,
-                self._model,
-                selection,
-                only_selection,
-                datetime.now(),
-            )
+        self._snapshot = self._thread.submit(
+            snapshot.save, self._folder, segmentation, self._model, selection, only_selection, datetime.now()
         )
         self._words.append("saving a snapshot")
 
     def start_recording(self, size_wh: tuple[int, int]) -> None:
         """Begin a recording of what is shown from now on."""
-        path = self._free_path()
+        path = self._folder / f"{free_stem(self._folder, 'recording', datetime.now())}.mkv"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._recorder = Recorder(path, size_wh)
@@ -74,12 +67,12 @@ class Saver:
 
     def news(self) -> list[str]:
         """What has happened since the last call, for the user to read."""
-        for done in [future for future in self._snapshots if future.done()]:
-            self._snapshots.remove(done)
+        if self._snapshot is not None and self._snapshot.done():
             try:
-                self._words.append(f"saved {done.result()[0]}")
+                self._words.append(f"saved {self._snapshot.result()[0]}")
             except (OSError, ApplianceError) as error:
                 self._words.append(f"no snapshot: {error}")
+            self._snapshot = None
         if self._recorder is not None and self._recorder.problem:
             self.stop_recording()
         words, self._words = self._words, []
@@ -89,10 +82,3 @@ class Saver:
         """Finish what is being saved."""
         self.stop_recording()
         self._thread.shutdown()
-
-    def _free_path(self) -> Path:
-        """A name that no file has yet; the clock may have been set back, as on a Pi at boot."""
-        stem, number = f"recording-{datetime.now():%Y%m%d-%H%M%S}", 1
-        while (path := self._folder / f"{stem}-{number}.mkv").exists():
-            number += 1
-        return path

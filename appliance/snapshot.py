@@ -10,7 +10,7 @@ import cv2
 
 from appliance import coco
 from appliance.data import RgbImage, Segmentation, Selection
-from appliance.durable import write_file
+from appliance.durable import free_stem, write_file
 from appliance.errors import OutputNotWritable
 from appliance.overlay import draw, flatten
 
@@ -38,7 +38,7 @@ def save(
     written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stem = _free_stem(folder, now)
+        stem = free_stem(folder, "snapshot", now)
         picture_path = folder / f"{stem}.png"
         described = _describe(picture_path.name, segmentation, model, selection, now)
         for path, data in (
@@ -68,14 +68,6 @@ def encode_jpeg(rgb: RgbImage) -> bytes:
     ok, encoded = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
     assert ok
     return encoded.tobytes()
-
-
-def _free_stem(folder: Path, now: datetime) -> str:
-    """A name that no file has yet. The counter also helps when the clock was set back, as on a Pi at boot."""
-    number = 1
-    while any(folder.glob(f"{(stem := f'snapshot-{now:%Y%m%d-%H%M%S}-{number}')}[-.]*")):
-        number += 1
-    return stem
 
 
 def _describe(

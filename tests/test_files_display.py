@@ -110,15 +110,21 @@ def test_paired_loses_nothing(tmp_path: Path) -> None:
     assert not (display.folder / "still.png").exists()
 
 
-def test_it_is_busy_until_all_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = threading.Event()
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Holds up the writing of instances until it is set."""
+    opened = threading.Event()
     describe = files_module.describe
 
     def slow(segmentation: Segmentation) -> str:
-        gate.wait(10)
+        opened.wait(10)
         return describe(segmentation)
 
     monkeypatch.setattr(files_module, "describe", slow)
+    return opened
+
+
+def test_it_is_busy_until_all_is_written(tmp_path: Path, gate: threading.Event) -> None:
     display = FilesDisplay(tmp_path, paired=True)
     display.open()
     assert not display.busy()
@@ -156,15 +162,7 @@ def test_live(tmp_path: Path) -> None:
     assert (still[:40, :80] != 60).any()  # readout
 
 
-def test_live_writing_never_holds_up_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = threading.Event()
-    describe = files_module.describe
-
-    def slow(segmentation: Segmentation) -> str:
-        gate.wait(10)
-        return describe(segmentation)
-
-    monkeypatch.setattr(files_module, "describe", slow)
+def test_live_writing_never_holds_up_the_run(tmp_path: Path, gate: threading.Event) -> None:
     display = FilesDisplay(tmp_path, paired=False)
     display.open()
     views = [paired_view(layer(index)) for index in range(30)]
