@@ -101,7 +101,7 @@ def _cut(blended: NDArray[np.uint16]) -> NDArray[np.uint16]:
 def levels_at(
     segmentation: Segmentation, i: int, size_wh: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], RoiXyxy]:
-    """The levels of instance i on a canvas that the picture is stretched to, for anti-aliased edges.
+    """The levels of instance i on a canvas that the picture is stretched to: what `rasterise` compares with 128.
 
     Returns (h, w) uint8, the object where they are at least 128, and the part of the canvas that they are
     for: the pixels whose centres lie in the box; it may be empty.
@@ -128,10 +128,9 @@ def rasterise(
 def full_mask(segmentation: Segmentation, i: int) -> NDArray[np.bool_]:
     """The mask of instance i as (H, W) bool at picture resolution."""
     width, height = segmentation.letterbox.picture_wh
-    roi = _roi(segmentation, i, (width, height))
-    x0, y0, x1, y1 = roi
+    mask, (x0, y0, x1, y1) = rasterise(segmentation, i, (width, height))
     full = np.zeros((height, width), np.bool_)
-    full[y0:y1, x0:x1] = _interpolate(segmentation, i, roi, (width, height)) >= 128 * 256
+    full[y0:y1, x0:x1] = mask
     return full
 
 
