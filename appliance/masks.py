@@ -101,7 +101,7 @@ def _cut(blended: NDArray[np.uint16]) -> NDArray[np.uint16]:
 def levels_at(
     segmentation: Segmentation, i: int, size_wh: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], RoiXyxy]:
-    """The levels of instance i on a canvas that the picture is stretched to: what `rasterise` compares with 128.
+    """The levels of instance i on a canvas that the picture is stretched to; `rasterise` compares them.
 
     Returns (h, w) uint8, the object where they are at least 128, and the part of the canvas that they are
     for: the pixels whose centres lie in the box; it may be empty.
