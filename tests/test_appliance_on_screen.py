@@ -41,7 +41,8 @@ class Person:
                 [sys.executable, "-m", "appliance", "run", "--config", str(config), *arguments], stderr=log
             )
         eventually(self._find_window, "no window", timeout_s=30)
-        xdotool(display, "windowfocus", "--sync", self.window)
+        # Not with --sync: xdotool then waits for a change, for ever if the window had the focus already.
+        xdotool(display, "windowfocus", self.window)
 
     def _find_window(self) -> bool:
         found = (xdotool(self.display, "search", "--onlyvisible", "--pid", self.process.pid) or "").split()
@@ -76,7 +77,7 @@ class Person:
         x, y, shown_w, shown_h = Viewport(PICTURE_WH, self.size()).rect_xywh
         xdotool(
             self.display,
-            *("mousemove", "--sync", "--window", self.window),
+            *("mousemove", "--window", self.window),
             x + int((picture_xy[0] + 0.5) * shown_w / PICTURE_WH[0]),
             y + int((picture_xy[1] + 0.5) * shown_h / PICTURE_WH[1]),
             *("click", 1),
