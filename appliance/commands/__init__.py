@@ -1,0 +1,38 @@
+"""The subcommands, one module for each group of them.
+
+Each module has `add_to(commands, common)`, which adds its parsers; a parser's default `command` takes the parsed
+options and returns the exit code. What a command alone needs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # argparse has no public name for it
+else:
+    Commands = object
+
+
+def positive(text: str) -> float:
+    """A positive number, for `type=`."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+    return number
+
+
+def model_size(text: str) -> tuple[int, int]:
+    """Width and height from "512" or "640x384", for `type=`."""
+    sides = text.split("x")
+    try:
+        width, height = int(sides[0]), int(sides[-1])
+    except ValueError:
+        width = height = 0
+    if len(sides) > 2 or min(width, height) < 32 or width % 32 or height % 32:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: multiples of 32, such as 512 or 640x384")
+    return width, height

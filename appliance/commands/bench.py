@@ -1,0 +1,36 @@
+"""`appliance bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+from appliance.commands import Commands, positive
+
+
+def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Add the parsers."""
+    bench = commands.add_parser("bench", help="measure").add_subparsers(required=True, metavar="WHAT")
+    pipeline = bench.add_parser(
+        "pipeline", parents=[common], help="the whole pipeline around a device that takes a given time"
+    )
+    pipeline.add_argument("--invoke-ms", type=positive, required=True, help="what the device takes")
+    pipeline.add_argument("--seconds", type=positive, default=10.0, help="default: %(default)s")
+    pipeline.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    pipeline.set_defaults(command=_pipeline)
+
+
+def _pipeline(options: argparse.Namespace) -> int:
+    from appliance.bench import bench_pipeline
+
+    _print_figures(asdict(bench_pipeline(options.invoke_ms, options.seconds)), options.json)
+    return 0
+
+
+def _print_figures(figures: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(figures))
+    else:
+        for name, value in figures.items():
+            print(f"{name}: {value}")

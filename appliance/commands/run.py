@@ -1,0 +1,72 @@
+"""`appliance run` and `appliance demo`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+from pathlib import Path
+from types import FrameType
+
+from appliance.app import App, build
+from appliance.commands import Commands, positive
+from appliance.config import PROJECT_ROOT, Config, load
+from appliance.errors import NoScreen
+
+_log = logging.getLogger("appliance")
+_DEMO_S = 10.0
+
+
+def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
+    """Add the parsers."""
+    run = commands.add_parser("run", parents=[common], help="run the appliance")
+    run.add_argument(
+        "--source",
+        help="scene, a video or image file, a folder of photographs, or a device such as /dev/video0",
+    )
+    run.add_argument("--model", help="a .tflite file")
+    run.add_argument("--display", choices=("screen", "files", "null"), help="where the picture goes")
+    run.add_argument("--config", type=Path, default=PROJECT_ROOT / "config.yaml", help="default: %(default)s")
+    run.add_argument("--seconds", type=positive, help="end after this time")
+    run.set_defaults(command=_run)
+
+    demo = commands.add_parser(
+        "demo", parents=[common], help="the generated scene, on a screen or in a video"
+    )
+    demo.add_argument("--seconds", type=positive, help="end after this time")
+    demo.set_defaults(command=_demo)
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    config = config.overridden(source=options.source, model=options.model, display=options.display)
+    _run_until_stopped(build(config), options.seconds)
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    config = Config().relative_to(PROJECT_ROOT).overridden(source="scene")
+    try:
+        _run_until_stopped(build(config.overridden(display="screen")), options.seconds)
+    except NoScreen as error:
+        seconds = options.seconds or _DEMO_S
+        _log.warning("%s", error)
+        _log.warning("so: %.0f s of the demo as a video and a still, in %s", seconds, config.output)
+        _run_until_stopped(build(config.overridden(display="files")), seconds)
+    return 0
+
+
+def _run_until_stopped(app: App, seconds: float | None) -> None:
+    def stop(signum: int, stack: FrameType | None) -> None:
+        del signum, stack
+        app.ask_to_stop()
+
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
+        numbers.append(signal.SIGHUP)  # the terminal was closed
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        app.run(seconds)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
