@@ -1,7 +1,7 @@
 """The subcommands, one module for each group of them.
 
-Each module has `add_to(commands, common)`, which adds its parsers; a parser's default `command` takes the parsed
-options and returns the exit code. What a command alone needs is imported when it runs.
+Each module has `add_to(commands, common)`, which adds its parsers; the default `command` of each takes the
+parsed options and returns the exit code. What a command alone needs is imported when it runs.
 """
 
 from __future__ import annotations
