@@ -113,11 +113,14 @@ def wire(config: Config, source: Source, backend: Backend, display: Display, met
     )
     pipeline.stage(
         "preprocess",
-        partial(stages.preprocess, Preprocessor(backend.spec), frames, inputs, metrics),
+        partial(stages.preprocess, Preprocessor(backend.spec, backend.lease), frames, inputs, metrics),
         (inputs,),
     )
     pipeline.stage(
-        "invoke", partial(stages.invoke, backend, inputs, outputs, metrics), (outputs,), may_outlast=True
+        "invoke",
+        partial(stages.invoke, backend, inputs, outputs, stop, metrics, notices),
+        (outputs,),
+        may_outlast=True,
     )
     pipeline.stage(
         "interpret",
@@ -127,7 +130,7 @@ def wire(config: Config, source: Source, backend: Backend, display: Display, met
     pipeline.stage(
         "draw", partial(stages.draw, segmentations, layers, board, display.layer_wh, metrics), (layers,)
     )
-    about = About(backend.spec.name, backend.name, backend.spec.demo)
+    about = About(backend.spec.name, backend.spec.demo)
     saver = Saver(Path(config.output), about.model)
     viewer = Viewer(display, pictures, layers, wake, board, pipeline.check, metrics, notices, about, saver)
     return App(pipeline, viewer)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from appliance.app import wire
 from appliance.capture.scene import Scene
 from appliance.config import Config
-from appliance.data import Frame, ModelSpec, RgbImage, Tensor
+from appliance.data import Frame, Inference, ModelSpec, RgbImage, Tensor
 from appliance.display import View
 from appliance.display.null import NullDisplay
 from appliance.metrics import Metrics, Milliseconds, Snapshot
+from appliance.notices import Notices
+from appliance.pool import Pool
 from appliance.synthetic import fastsam_spec, synthesise
 
 _RATE_HZ = 60
@@ -75,14 +79,22 @@ class _SleepingDevice:
 
     def __init__(self, invoke_ms: float, spec: ModelSpec, outputs: list[tuple[Tensor, ...]]) -> None:
         self.name = f"a device of {invoke_ms:g} ms"
+        self._inputs = Pool(spec.input.shape, spec.input.dtype)
         self.spec = spec
         self._invoke_s = invoke_ms / 1000
         self._outputs = itertools.cycle(outputs)
 
-    def invoke(self, tensor: Tensor) -> tuple[Tensor, ...]:
+    def open(self, notices: Notices, say: Callable[[str], None], stopping: threading.Event) -> None:
+        del notices, stopping
+        say(self.name)
+
+    def lease(self) -> Tensor:
+        return self._inputs.lease()
+
+    def invoke(self, tensor: Tensor) -> Inference:
         del tensor
         time.sleep(self._invoke_s)
-        return next(self._outputs)
+        return Inference(self.spec, next(self._outputs))
 
     def close(self) -> None:
         pass

@@ -109,13 +109,23 @@ class ModelInput:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Inference:
+    """What one run of a model gave, still quantised."""
+
+    spec: ModelSpec
+    """Of the model that ran; a stand-in's quantisation is its own."""
+    tensors: tuple[Tensor, ...]
+    """In the order of `spec.outputs`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RawOutputs:
     """What the model gave, still quantised."""
 
     frame: Frame
     letterbox: Letterbox
     spec: ModelSpec
-    """Of the model that made them; a stand-in's quantisation is its own."""
+    """Of the model that made them."""
     tensors: tuple[Tensor, ...]
     """In the order of `spec.outputs`."""
 

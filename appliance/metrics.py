@@ -81,6 +81,8 @@ class Snapshot:
     """Pictures of the source that were never shown, since the start."""
     shown: int
     """Pictures that were shown, since the start."""
+    runs_on: str
+    """What runs the model, in words, with what its device does if that is not serving."""
 
 
 class Metrics:
@@ -93,7 +95,12 @@ class Metrics:
         self._took_ms: dict[str, deque[tuple[int, float]]] = {}
         self._dropped = 0
         self._shown = 0
+        self._runs_on = ""
         self._last_index: int | None = None
+
+    def runs_on(self, words: str) -> None:
+        """What runs the model now."""
+        self._runs_on = words
 
     def captured(self) -> None:
         """The source gave a picture."""
@@ -156,6 +163,7 @@ class Metrics:
             stage_ms=summary,
             dropped=dropped,
             shown=shown,
+            runs_on=self._runs_on,
         )
 
 
@@ -167,5 +175,6 @@ def statistics_line(figures: Snapshot) -> str:
         latency = f"latency {figures.latency_ms.median:.0f} ms (95 %: {figures.latency_ms.p95:.0f}), "
     return (
         f"masks {figures.masks_per_s:.1f}/s, pictures {figures.pictures_per_s:.1f}/s of "
-        f"{figures.source_per_s:.1f}/s, {latency}dropped {figures.dropped}; ms: {stages}"
+        f"{figures.source_per_s:.1f}/s, {latency}dropped {figures.dropped}; ms: {stages}; "
+        f"on {figures.runs_on}"
     )

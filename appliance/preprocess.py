@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +19,13 @@ PADDING = 114
 class Preprocessor:
     """Makes inputs for one model."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, lease: Callable[[], Tensor] | None = None) -> None:
+        """`lease` gives memory for an input that nobody else holds; by default it is the preprocessor's."""
         self._spec = spec
         self._table = _quantisation_table(spec.input)
         width, height = spec.input_wh
         self._resized = Pool((height, width, 3), np.uint8)
-        self._tensors = Pool(spec.input.shape, spec.input.dtype)
+        self._lease = lease or Pool(spec.input.shape, spec.input.dtype).lease
 
     def __call__(self, frame: Frame) -> ModelInput:
         """Resize the picture into the letterbox, map 0..255 to the input's steps, pad with grey."""
@@ -34,7 +37,7 @@ class Preprocessor:
         cv2.resize(frame.rgb, (width, height), dst=content, interpolation=cv2.INTER_LINEAR)
         small[:top], small[top + height :] = PADDING, PADDING
         small[:, :left], small[:, left + width :] = PADDING, PADDING
-        tensor: Tensor = self._tensors.lease()
+        tensor = self._lease()
         if self._spec.nhwc:
             cv2.LUT(small, self._table, dst=tensor[0])
         else:

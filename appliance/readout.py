@@ -13,7 +13,6 @@ class About:
     """What is running."""
 
     model: str
-    backend: str
     demo: bool
     """Whether the model's sidecar calls it a demo."""
 
@@ -35,7 +34,7 @@ def readout(
     lines = [
         f"{figures.masks_per_s:.1f} masks/s   {figures.pictures_per_s:.1f} pictures/s",
         f"{latency}dropped {figures.dropped}",
-        f"{about.model} on {about.backend}",
+        f"{about.model} on {figures.runs_on}",
     ]
     objects = "" if layer is None else f"{len(layer.segmentation)} objects"
     heat = "" if temperature_c is None else f"{temperature_c:.0f} °C"

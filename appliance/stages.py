@@ -110,14 +110,24 @@ def preprocess(
         inputs.put(ready)
 
 
-def invoke(backend: Backend, inputs: Slot[ModelInput], outputs: Slot[RawOutputs], metrics: Metrics) -> None:
-    """Keep the device busy."""
+def invoke(
+    backend: Backend,
+    inputs: Slot[ModelInput],
+    outputs: Slot[RawOutputs],
+    stopping: threading.Event,
+    metrics: Metrics,
+    notices: Notices,
+) -> None:
+    """Keep the device busy. While there is none, the picture goes on without new masks."""
+    backend.open(notices, metrics.runs_on, stopping)
     try:
         while True:
             ready = inputs.take()
-            with _timed(metrics, "invoke"):
-                tensors = backend.invoke(ready.tensor)
-            outputs.put(RawOutputs(ready.frame, ready.letterbox, backend.spec, tensors))
+            start_ns = time.monotonic_ns()
+            made = backend.invoke(ready.tensor)
+            if made is not None:
+                metrics.took("invoke", (time.monotonic_ns() - start_ns) / 1e6)
+                outputs.put(RawOutputs(ready.frame, ready.letterbox, made.spec, made.tensors))
     finally:
         backend.close()
 

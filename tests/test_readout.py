@@ -18,7 +18,5 @@ def test_what_was_just_clicked_is_in_sight_before_it_is_drawn(selected: int, wor
     found = segmentation_of(np.full((1, 32, 32), 255, np.uint8), np.array([[0, 0, 64, 64]]), (64, 64))
     found = replace(found, ids=np.array([7]))
     layer = Layer(found, np.zeros((64, 64, 4), np.uint8))
-    lines = readout(
-        About("m", "CPU", demo=False), Metrics().snapshot(), layer, Selection(selected, (1, 1)), None
-    )
+    lines = readout(About("m", demo=False), Metrics().snapshot(), layer, Selection(selected, (1, 1)), None)
     assert lines[-1] == words

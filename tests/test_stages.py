@@ -16,11 +16,12 @@ from appliance import stages
 from appliance.app import wire
 from appliance.capture import EndOfSource
 from appliance.config import Config
-from appliance.data import Frame, ModelSpec, Tensor
+from appliance.data import Frame, Inference, ModelSpec, Tensor
 from appliance.display import Click, Command, UserInput, View
 from appliance.display.null import NullDisplay
 from appliance.errors import SourceLost, SourceMissing, SourceTruncated
 from appliance.metrics import Metrics
+from appliance.notices import Notices
 from appliance.synthetic import fastsam_spec, synthesise
 
 SIZE_WH = (160, 96)
@@ -70,10 +71,17 @@ class ScriptedBackend:
         self._invoke_s = invoke_s
         self._numbers = count()
 
-    def invoke(self, tensor: Tensor) -> tuple[Tensor, ...]:
+    def open(self, notices: Notices, say: Callable[[str], None], stopping: threading.Event) -> None:
+        say(self.name)
+
+    def lease(self) -> Tensor:
+        return np.zeros(self.spec.input.shape, self.spec.input.dtype)
+
+    def invoke(self, tensor: Tensor) -> Inference | None:
         time.sleep(self._invoke_s)
         number = next(self._numbers)
-        return synthesise(frame(0), self.spec, self._objects(number), number).outputs.tensors
+        made = synthesise(frame(0), self.spec, self._objects(number), number)
+        return Inference(self.spec, made.outputs.tensors)
 
     def close(self) -> None:
         self.closed = True

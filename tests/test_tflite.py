@@ -44,9 +44,9 @@ def test_a_model_runs_and_its_outputs_are_the_callers() -> None:
     assert backend.name.startswith("CPU, 1 thread (")
     rng = np.random.default_rng(0)
     inputs = [rng.integers(-128, 128, spec.input.shape, np.int8).astype(spec.input.dtype) for _ in range(2)]
-    first = backend.invoke(inputs[0])
+    first = backend.invoke(inputs[0]).tensors
     copies = [output.copy() for output in first]
-    second = backend.invoke(inputs[1])
+    second = backend.invoke(inputs[1]).tensors
     for output, copy, later, expected in zip(first, copies, second, spec.outputs, strict=True):
         assert output.shape == expected.shape
         assert output.dtype == expected.dtype
@@ -203,7 +203,7 @@ def test_trained_models_find_the_large_objects_of_photographs(name: str, nhwc: b
     for image in sorted((SHARED / "eval" / "images").iterdir())[:20]:
         frame = Frame(0, 0, np.ascontiguousarray(cv2.imread(str(image))[..., ::-1]))
         ready = preprocess(frame)
-        outputs = RawOutputs(frame, ready.letterbox, backend.spec, backend.invoke(ready.tensor))
+        outputs = RawOutputs(frame, ready.letterbox, backend.spec, backend.invoke(ready.tensor).tensors)
         found = postprocess(outputs, 0.25, 0.7)
         masks = [full_mask(found, i) for i in range(len(found))]
         for true in _polygons(SHARED / "eval" / "polygons" / f"{image.stem}.txt", frame.size_wh):

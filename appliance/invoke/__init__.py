@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Protocol
 
-from appliance.data import ModelSpec, Tensor
+from appliance.data import Inference, ModelSpec, Tensor
+from appliance.notices import Notices
 
 
 class Backend(Protocol):
     """Something that runs a model."""
 
-    name: str
-    """For the readout and the log: "CPU, 4 threads (LiteRT)"."""
     spec: ModelSpec
+    """Of the model that inputs are made for."""
 
-    def invoke(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        """Run the model on one input; returns its outputs in the order of `spec.outputs`.
+    @property
+    def name(self) -> str:
+        """What runs the model now, in words for the readout and the log: "CPU, 4 threads (LiteRT)"."""
+
+    def open(self, notices: Notices, say: Callable[[str], None], stopping: threading.Event) -> None:
+        """Begin; called once. `say` is given `name` whenever that changes, in any thread.
+
+        Waits in `invoke` end once `stopping` is set.
+        """
+
+    def lease(self) -> Tensor:
+        """Memory for an input that nobody else holds, in the shape and dtype of `spec.input`. Thread-safe."""
+
+    def invoke(self, tensor: Tensor) -> Inference | None:
+        """Run the model on one input, best one from `lease`; None if there is nothing to run it on now.
 
         The outputs are the caller's to keep: no later call writes to them.
         """

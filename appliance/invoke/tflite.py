@@ -6,15 +6,18 @@ import importlib
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from appliance.data import ModelSpec, Tensor, TensorSpec
+from appliance.data import Inference, ModelSpec, Tensor, TensorSpec
 from appliance.errors import ModelError, ModelMissing, NeedsEdgeTpu, NotAModel, WrongLayout
 from appliance.layouts import arrange, check_scores, layout_of
+from appliance.notices import Notices
+from appliance.pool import Pool
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +60,7 @@ class TfliteBackend:
         self._input_index = int(inputs[0]["index"])
         self._output_indices = [int(details["index"]) for details in outputs]
         self.spec = _spec(path, inputs, outputs)
+        self._inputs = Pool(self.spec.input.shape, self.spec.input.dtype)
         self.name = f"CPU, {threads} {'thread' if threads == 1 else 'threads'} ({runtime})"
         _log.info(
             "%s: %s, input %d x %d, %s",
@@ -66,13 +70,23 @@ class TfliteBackend:
             self.name,
         )
 
-    def invoke(self, tensor: Tensor) -> tuple[Tensor, ...]:
+    def open(self, notices: Notices, say: Callable[[str], None], stopping: threading.Event) -> None:
+        """Say what runs; there is nothing that could change."""
+        del notices, stopping
+        say(self.name)
+
+    def lease(self) -> Tensor:
+        """Memory for an input."""
+        return self._inputs.lease()
+
+    def invoke(self, tensor: Tensor) -> Inference:
         """Run the model on one input of `spec.input`'s shape and dtype; the outputs are fresh copies."""
         if self._interpreter is None:
             raise RuntimeError("the backend is closed")
         self._interpreter.set_tensor(self._input_index, tensor)
         self._interpreter.invoke()
-        return tuple(self._interpreter.get_tensor(index) for index in self._output_indices)
+        tensors = tuple(self._interpreter.get_tensor(index) for index in self._output_indices)
+        return Inference(self.spec, tensors)
 
     def close(self) -> None:
         """Free the model."""

@@ -64,7 +64,7 @@ class Segmenter:
     def __call__(self, rgb: RgbImage, confidence: float) -> Segmentation:
         """All instances of a picture."""
         made = self._preprocess(Frame(0, 0, rgb))
-        outputs = self._backend.invoke(made.tensor)
+        outputs = self._backend.invoke(made.tensor).tensors
         raw = RawOutputs(made.frame, made.letterbox, self._backend.spec, outputs)
         return postprocess(raw, confidence, self._nms_iou)
 
