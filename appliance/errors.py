@@ -6,7 +6,8 @@ ApplianceError                 1
 │   ├── ModelMissing          11
 │   ├── NotAModel             12   not a TFLite file, or a damaged one
 │   ├── WrongLayout           13   a model, but not one of the three layouts, or of no use in int8
-│   └── NeedsEdgeTpu          14   compiled for the Edge TPU
+│   ├── NeedsEdgeTpu          14   compiled for the Edge TPU, and there is no other
+│   └── NotCompiled           15   not compiled for the Edge TPU, and there is no other
 ├── SourceError               20
 │   ├── SourceMissing         21
 │   ├── SourceUnreadable      22
@@ -16,6 +17,11 @@ ApplianceError                 1
 │   ├── NoScreen              31
 │   └── OutputNotWritable     32
 ├── ConvertError              40
+├── EdgeTpuError              60
+│   ├── NoEdgeTpu             61   none is plugged in, or not the named one, or it does not answer
+│   ├── NoEdgeTpuLibrary      62   libedgetpu is not installed, or cannot be loaded
+│   ├── EdgeTpuCrash          63   libedgetpu crashes while it loads
+│   └── RuntimeTooOld         64   the model is compiled for a newer libedgetpu
 └── StageStuck                50   a thread did not end in time
 
 Messages are one line that says what is wrong and what to do about it.
@@ -64,6 +70,12 @@ class NeedsEdgeTpu(ModelError):
     """The model is compiled for the Edge TPU and cannot run on the CPU."""
 
     exit_code = 14
+
+
+class NotCompiled(ModelError):
+    """The Edge TPU needs a compiled model, and this one is not."""
+
+    exit_code = 15
 
 
 class SourceError(ApplianceError):
@@ -118,6 +130,36 @@ class ConvertError(ApplianceError):
     """A step of the conversion failed."""
 
     exit_code = 40
+
+
+class EdgeTpuError(ApplianceError):
+    """The Edge TPU cannot be used."""
+
+    exit_code = 60
+
+
+class NoEdgeTpu(EdgeTpuError):
+    """None is plugged in, or not the one that was asked for, or it does not answer."""
+
+    exit_code = 61
+
+
+class NoEdgeTpuLibrary(EdgeTpuError):
+    """libedgetpu is not installed, or cannot be loaded."""
+
+    exit_code = 62
+
+
+class EdgeTpuCrash(EdgeTpuError):
+    """libedgetpu crashes while it loads: it and the TFLite runtime do not fit each other."""
+
+    exit_code = 63
+
+
+class RuntimeTooOld(EdgeTpuError):
+    """The model is compiled for a newer libedgetpu."""
+
+    exit_code = 64
 
 
 class StageStuck(ApplianceError):
