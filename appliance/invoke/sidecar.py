@@ -1,0 +1,47 @@
+"""The description beside a model: NAME.json for NAME.tflite. Without one, the file's name is all there is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """What is used of it to run the model."""
+
+    name: str
+    """What to call the model."""
+    demo: bool = False
+    """It is there to show the appliance, not to be good."""
+    plain: Path | None = None
+    """Of a model that is compiled for the Edge TPU: the one that it was compiled from."""
+    edge_tpu: Path | None = None
+    """Of a plain model: the one that was compiled from it."""
+
+
+def read_sidecar(model: Path) -> Sidecar:
+    """The description of a model. Raises `ModelError` if it cannot be read."""
+    path = model.with_suffix(".json")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Sidecar(model.stem)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the model's description {path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"the model's description {path} should hold names with values, in braces")
+    kinds = {"name": str, "demo": bool, "plain": str, "edge_tpu": str}
+    for key, kind in kinds.items():
+        if key in content and type(content[key]) is not kind:
+            wanted = "text" if kind is str else "true or false"
+            raise ModelError(f'the model\'s description {path} should have "{key}" as {wanted}')
+    return Sidecar(
+        name=content.get("name", model.stem),
+        demo=content.get("demo", False),
+        plain=model.parent / content["plain"] if "plain" in content else None,
+        edge_tpu=model.parent / content["edge_tpu"] if "edge_tpu" in content else None,
+    )
