@@ -1,0 +1,136 @@
+"""The Edge TPU as a backend that never stops the picture.
+
+The device lives in a worker process that a `Supervisor` keeps alive. While it is away, the CPU runs the model
+that the device's was compiled from.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from appliance.data import Inference, ModelSpec, Tensor
+from appliance.invoke import Backend
+from appliance.invoke.blocks import Blocks, nbytes, tensors
+from appliance.invoke.jobs import Work
+from appliance.invoke.process import WorkerFailed, WorkerProcess
+from appliance.invoke.supervisor import OWNER, Pauses, State, Supervisor
+from appliance.notices import Notices
+from appliance.pool import Pool
+
+_INPUT_BLOCKS = 4
+"""A spare one; and inputs that are run, ready, and being made."""
+_PAUSES = Pauses()
+
+
+class EdgeTpuBackend:
+    """See `appliance.invoke.Backend`."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        find: Callable[[], Work],
+        stand_in: Backend | None,
+        must_work: bool,
+        patient: bool,
+        pauses: Pauses = _PAUSES,
+    ) -> None:
+        """Starts nothing yet; `open` does.
+
+        `find` gives the work for a device, or raises `EdgeTpuError` with what is missing. `stand_in` takes
+        the same input. `must_work`: what goes wrong before the device has worked once is an error, not a
+        reason to fall back. `patient`: wait for a device that is starting, since every picture counts and
+        nobody waits for them.
+        """
+        self.spec = spec
+        self._stand_in = stand_in
+        self._patient = patient
+        self._inputs = Blocks(nbytes([spec.input]), _INPUT_BLOCKS)
+        self._other_inputs = Pool(spec.input.shape, spec.input.dtype)
+        self._overdue = False
+        """The worker is still at an input that the stand-in took over."""
+        self._stopping = threading.Event()
+        stands_in = "" if stand_in is None else "the CPU"
+        self._supervisor = Supervisor(find, self._launch, must_work, stands_in, pauses)
+
+    @property
+    def name(self) -> str:
+        """What runs the model now, in words."""
+        state, device = self._supervisor.state, f"{OWNER} {self._supervisor.device}".rstrip()
+        if state in (State.READY, State.BUSY) and not self._overdue:
+            return device
+        other = "nothing" if self._stand_in is None else self._stand_in.name
+        return f"{other}; {device} {state.value}"
+
+    @property
+    def state(self) -> State:
+        """What the device is doing."""
+        return self._supervisor.state
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The process that has the device, once it is ready."""
+        worker = self._supervisor.worker
+        return None if worker is None else worker.pid
+
+    def open(self, notices: Notices, say: Callable[[str], None], stopping: threading.Event) -> None:
+        """Look for the device and start it, in the background."""
+        self._stopping = stopping
+        if self._stand_in is not None:
+            self._stand_in.open(notices, lambda words: None, stopping)
+        self._supervisor.start(notices, lambda: say(self.name))
+
+    def lease(self) -> Tensor:
+        """Memory for an input: shared with the worker, so that one is made while another one runs."""
+        block = self._inputs.lease()
+        if block is None:  # somebody holds on to inputs; this one will be copied
+            return self._other_inputs.lease()
+        return tensors(block, [self.spec.input])[0]
+
+    def invoke(self, tensor: Tensor) -> Inference | None:
+        """Run the model on the device, or on the CPU while that is away; None if neither can."""
+        while not self._is_over():
+            if self._supervisor.error is not None:
+                raise self._supervisor.error
+            worker = self._supervisor.worker
+            outputs = None if worker is None else self._run(worker, tensor)
+            if outputs is not None:
+                return Inference(self.spec, outputs)
+            if self._patient and (self._stand_in is None or self._supervisor.state is State.STARTING):
+                self._supervisor.wait_for_change()
+                continue
+            return None if self._stand_in is None else self._stand_in.invoke(tensor)
+        return None
+
+    def close(self) -> None:
+        """End the worker and give everything back."""
+        self._supervisor.end()
+        if self._stand_in is not None:
+            self._stand_in.close()
+        self._inputs.close()
+
+    def _launch(self, work: Work) -> WorkerProcess:
+        return WorkerProcess(work, self.spec, self._inputs, _INPUT_BLOCKS)
+
+    def _run(self, worker: WorkerProcess, tensor: Tensor) -> tuple[Tensor, ...] | None:
+        supervisor, patience = self._supervisor, self._supervisor.patience
+        # Without a stand-in there is nothing better to do than to wait.
+        waits = self._patient or self._stand_in is None
+        limit_s = patience.lost_after_s if waits else patience.stand_in_after_s
+        start_s = time.monotonic()
+        supervisor.working(worker, State.BUSY)
+        try:
+            outputs = worker.run(tensor, limit_s, self._is_over)
+        except WorkerFailed as failed:
+            self._overdue = False
+            supervisor.lose(worker, failed.failure)
+            return None
+        self._overdue = outputs is None
+        if outputs is not None:
+            patience.took(time.monotonic() - start_s)
+            supervisor.working(worker, State.READY)
+        return outputs
+
+    def _is_over(self) -> bool:
+        return self._supervisor.ended or self._stopping.is_set()
