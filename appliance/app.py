@@ -26,7 +26,7 @@ from appliance.display.files import FilesDisplay
 from appliance.display.null import NullDisplay
 from appliance.display.screen import Screen
 from appliance.invoke import Backend
-from appliance.invoke.tflite import TfliteBackend
+from appliance.invoke.choice import choose_backend
 from appliance.metrics import Metrics
 from appliance.notices import Notices
 from appliance.pipeline import Pipeline, Slot
@@ -79,9 +79,9 @@ def make_display(config: Config, live: bool) -> Display:
 
 
 def build(config: Config) -> App:
-    """Everything that `appliance run` needs, by the configuration. Raises `ModelError`."""
-    backend = TfliteBackend(Path(config.model.file))
+    """Everything that `appliance run` needs, by the configuration. Raises `ModelError`, `EdgeTpuError`."""
     source = make_source(config)
+    backend = choose_backend(Path(config.model.file), config.backend.kind, config.backend.device, source.live)
     display = make_display(config, source.live)
     return wire(config, source, backend, display, Metrics())
 

@@ -17,7 +17,10 @@ from pydantic_core import ErrorDetails
 from appliance.errors import ConfigError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
+BackendKind = Literal["auto", "cpu", "edgetpu"]
 DisplayKind = Literal["screen", "files", "null"]
+DEVICE = r"^(auto|(usb|pci)(:[0-9]+)?)$"
+"""How an Edge TPU is named: any, any of a kind, or one of a kind."""
 
 
 class _Section(BaseModel):
@@ -49,6 +52,13 @@ class ModelConfig(_Section):
     nms_iou: float = Field(0.7, ge=0.1, le=0.99, description="a number from 0.1 to 0.99")
 
 
+class BackendConfig(_Section):
+    """What runs the network."""
+
+    kind: BackendKind = Field("auto", description="auto, cpu or edgetpu")
+    device: str = Field("auto", pattern=DEVICE, description="auto, usb, pci, or one of them such as usb:0")
+
+
 class DisplayConfig(_Section):
     """Where the picture goes."""
 
@@ -65,6 +75,7 @@ class Config(_Section):
     camera: CameraConfig = Field(CameraConfig(), description="a section")
     scene: SceneConfig = Field(SceneConfig(), description="a section")
     model: ModelConfig = Field(ModelConfig(), description="a section")
+    backend: BackendConfig = Field(BackendConfig(), description="a section")
     display: DisplayConfig = Field(DisplayConfig(), description="a section")
     output: str = Field("out", min_length=1, description="the path of a folder")
 

@@ -79,6 +79,11 @@ class _EdgeTpu:
             raise _Failed(Failure(Trouble.MODEL, words))
         self._input = int(inputs[0]["index"])
         self._outputs = [int(details["index"]) for details in outputs]
+        try:
+            # The first run brings the weights to the device, and shows whether the libraries fit each other.
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            raise _Failed(Failure(Trouble.CRASHED, _line(error))) from error
 
     def run(self, tensor: Tensor, outputs: Sequence[Tensor]) -> None:
         self._interpreter.set_tensor(self._input, tensor)

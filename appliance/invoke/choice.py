@@ -1,0 +1,91 @@
+"""Which backend runs a model: the CPU, or an Edge TPU with the CPU as its stand-in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from appliance.config import BackendKind
+from appliance.errors import EdgeTpuError, NeedsEdgeTpu, NoEdgeTpu, NotCompiled
+from appliance.invoke import Backend, discovery
+from appliance.invoke.discovery import EdgeTpu
+from appliance.invoke.edgetpu import EdgeTpuBackend
+from appliance.invoke.jobs import EdgeTpuJob
+from appliance.invoke.library import find_library
+from appliance.invoke.pairs import ModelPair, check_twins, find_pair
+from appliance.invoke.runtime import read_spec
+from appliance.invoke.tflite import TfliteBackend
+
+_log = logging.getLogger(__name__)
+
+Devices = Callable[[], tuple[EdgeTpu, ...]]
+
+
+def choose_backend(
+    path: Path, kind: BackendKind, device: str, live: bool, devices: Devices = discovery.edge_tpus
+) -> Backend:
+    """The backend for a model.
+
+    `cpu` and `edgetpu` either work or are an error. `auto` takes a device whenever there is one and the CPU
+    otherwise. Raises `ModelError`, `EdgeTpuError`.
+    """
+    pair = find_pair(path)
+    if kind == "cpu" or (kind == "auto" and pair.compiled is None):
+        if kind == "auto" and devices():
+            _log.warning("there is an Edge TPU, but %s", _how_to_compile(path))
+        return _cpu(pair)
+    if pair.compiled is None:
+        raise NotCompiled(_how_to_compile(path))
+    find = _finder(pair.compiled.path, device, devices)
+    try:
+        find()
+    except EdgeTpuError as missing:
+        if kind == "edgetpu":
+            raise
+        if pair.plain is None:
+            raise _needs_edge_tpu(pair.compiled.path) from missing
+    spec = read_spec(pair.compiled.path, pair.compiled.content)
+    stand_in = None
+    if pair.plain is not None:
+        stand_in = _cpu(pair)
+        check_twins(stand_in.spec, spec, pair)
+    return EdgeTpuBackend(spec, find, stand_in, must_work=kind == "edgetpu", patient=not live)
+
+
+def _cpu(pair: ModelPair) -> TfliteBackend:
+    if pair.plain is None:
+        assert pair.compiled is not None
+        raise _needs_edge_tpu(pair.compiled.path)
+    return TfliteBackend(pair.plain.path, content=pair.plain.content)
+
+
+def _needs_edge_tpu(path: Path) -> NeedsEdgeTpu:
+    return NeedsEdgeTpu(
+        f"{path} is compiled for the Edge TPU and cannot run on the CPU: plug one in, or give the .tflite file "
+        "that it was compiled from"
+    )
+
+
+def _finder(model: Path, wanted: str, devices: Devices) -> Callable[[], EdgeTpuJob]:
+    def find() -> EdgeTpuJob:
+        try:
+            device = discovery.choose(devices(), wanted)
+        except NoEdgeTpu as missing:
+            if discovery.pcie_without_driver():
+                raise EdgeTpuError(
+                    "there is a PCIe Edge TPU, but no driver for it: install gasket"
+                ) from missing
+            raise
+        library = find_library()
+        if not device.may_open:
+            raise EdgeTpuError(f"{device.name} may not be opened by this user: add it to the group plugdev")
+        if device.slow:
+            _log.warning("%s is connected at %s only: use a USB 3 port and cable", device.name, device.link)
+        return EdgeTpuJob(str(model), str(library), device.name)
+
+    return find
+
+
+def _how_to_compile(path: Path) -> str:
+    return f"{path} is not compiled for it: run edgetpu_compiler on it, and put the result beside it"

@@ -1,0 +1,212 @@
+/* A stand-in for libedgetpu: a TFLite delegate that claims the operator of compiled models and, instead of running it,
+ * gives recorded outputs. It behaves as the file named in STANDIN_EDGETPU says, which is read at each load:
+ * lines of "key value", see `struct script`.
+ *
+ * The declarations follow the C interface of TFLite as of 2.14 and later (tensorflow/lite/core/c/common.h); only
+ * what is used here has its real type. */
+#define _GNU_SOURCE
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef struct { int size; int data[]; } TfLiteIntArray;
+typedef struct {
+  int type;
+  char *data;
+  TfLiteIntArray *dims;
+  struct { float scale; int32_t zero_point; } params;
+  int allocation_type;
+  size_t bytes;
+  const void *allocation;
+  const char *name;
+  void *delegate;
+  int buffer_handle;
+  bool data_is_stale;
+  bool is_variable;
+  struct { int type; void *params; } quantization;
+  void *sparsity;
+  const TfLiteIntArray *dims_signature;
+} TfLiteTensor;
+typedef struct { TfLiteIntArray *inputs, *outputs; /* more follows */ } TfLiteNode;
+struct TfLiteDelegate;
+struct TfLiteContext;
+typedef struct {
+  void *(*init)(struct TfLiteContext *, const char *, size_t);
+  void (*free)(struct TfLiteContext *, void *);
+  int (*prepare)(struct TfLiteContext *, TfLiteNode *);
+  int (*invoke)(struct TfLiteContext *, TfLiteNode *);
+  const char *(*profiling_string)(const struct TfLiteContext *, const TfLiteNode *);
+  int32_t builtin_code;
+  const char *custom_name;
+  int version;
+  void *later_fields[8]; /* of newer versions; zero means none */
+} TfLiteRegistration;
+typedef struct TfLiteContext {
+  size_t tensors_size;
+  int (*GetExecutionPlan)(struct TfLiteContext *, TfLiteIntArray **);
+  TfLiteTensor *tensors;
+  void *impl;
+  void *ResizeTensor;
+  void (*ReportError)(struct TfLiteContext *, const char *, ...);
+  void *AddTensors;
+  int (*GetNodeAndRegistration)(struct TfLiteContext *, int, TfLiteNode **, TfLiteRegistration **);
+  int (*ReplaceNodeSubsetsWithDelegateKernels)(struct TfLiteContext *, TfLiteRegistration, const TfLiteIntArray *,
+                                               struct TfLiteDelegate *);
+} TfLiteContext;
+typedef struct TfLiteDelegate {
+  void *data;
+  int (*Prepare)(TfLiteContext *, struct TfLiteDelegate *);
+  void *CopyFromBufferHandle, *CopyToBufferHandle, *FreeBufferHandle;
+  int64_t flags;
+  void *later_fields[8];
+} TfLiteDelegate;
+enum { kTfLiteDelegateFlagsAllowDynamicTensors = 1 };
+
+static struct script {
+  char outputs[512]; /* a file: the outputs of the operator, one after the other */
+  char present[512]; /* a file: the device is there while the file is */
+  char loads[512];   /* a file: a line with the device's name is added at each load */
+  char log[512];     /* what is written to standard error before it aborts */
+  long invoke_ms, slower_ms, load_ms; /* time of an invoke; what each takes more than the one before; time of a load */
+  long abort_at, hang_at;             /* at this invoke since the load, counted from 1 */
+  long no_device, crash_at_load, needs_runtime;
+} script;
+static char *recorded;
+static long invokes;
+
+static void sleep_ms(long ms) {
+  struct timespec left = {ms / 1000, ms % 1000 * 1000000};
+  while (nanosleep(&left, &left)) {
+  }
+}
+
+static void read_script(void) {
+  memset(&script, 0, sizeof script);
+  const char *path = getenv("STANDIN_EDGETPU");
+  FILE *file = path ? fopen(path, "r") : NULL;
+  if (!file) abort();
+  const struct { const char *key; char *text; long *number; } keys[] = {
+      {"outputs", script.outputs, 0},           {"present", script.present, 0},
+      {"loads", script.loads, 0},               {"log", script.log, 0},
+      {"invoke_ms", 0, &script.invoke_ms},      {"slower_ms", 0, &script.slower_ms},
+      {"load_ms", 0, &script.load_ms},          {"abort_at", 0, &script.abort_at},
+      {"hang_at", 0, &script.hang_at},          {"no_device", 0, &script.no_device},
+      {"crash_at_load", 0, &script.crash_at_load}, {"needs_runtime", 0, &script.needs_runtime}};
+  char line[600];
+  while (fgets(line, sizeof line, file)) {
+    line[strcspn(line, "\n")] = 0;
+    char *value = strchr(line, ' ');
+    if (!value) continue;
+    *value++ = 0;
+    bool known = false;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+      if (strcmp(line, keys[i].key)) continue;
+      known = true;
+      if (keys[i].text) snprintf(keys[i].text, 512, "%s", value);
+      else *keys[i].number = atol(value);
+    }
+    if (!known) abort();
+  }
+  fclose(file);
+}
+
+static void die(void) {
+  if (*script.log) fprintf(stderr, "%s\n", script.log);
+  abort();
+}
+
+static bool device_is_there(void) { return !*script.present || !access(script.present, F_OK); }
+
+static int prepare_node(TfLiteContext *context, TfLiteNode *node) {
+  (void)node;
+  if (script.needs_runtime) {
+    context->ReportError(context,
+                         "Failed precondition: Package requires runtime version (%d), which is newer than this runtime "
+                         "version (%d).", 14, 13);
+    return 1;
+  }
+  return 0;
+}
+
+static int invoke_node(TfLiteContext *context, TfLiteNode *node) {
+  invokes++;
+  sleep_ms(script.invoke_ms + (invokes - 1) * script.slower_ms);
+  if (invokes == script.abort_at || !device_is_there()) die();
+  if (invokes == script.hang_at) {
+    signal(SIGTERM, SIG_IGN);
+    for (;;) pause();
+  }
+  const char *from = recorded;
+  for (int i = 0; i < node->outputs->size; i++) {
+    TfLiteTensor *tensor = &context->tensors[node->outputs->data[i]];
+    if (from) {
+      memcpy(tensor->data, from, tensor->bytes);
+      from += tensor->bytes;
+    } else {
+      memset(tensor->data, 0, tensor->bytes);
+    }
+  }
+  return 0;
+}
+
+static int prepare(TfLiteContext *context, TfLiteDelegate *delegate) {
+  TfLiteIntArray *plan;
+  if (context->GetExecutionPlan(context, &plan)) return 1;
+  TfLiteIntArray *ours = malloc(sizeof(int) * (size_t)(plan->size + 1));
+  ours->size = 0;
+  for (int i = 0; i < plan->size; i++) {
+    TfLiteNode *node;
+    TfLiteRegistration *registration;
+    if (context->GetNodeAndRegistration(context, plan->data[i], &node, &registration)) return 1;
+    if (registration->custom_name && !strcmp(registration->custom_name, "edgetpu-custom-op"))
+      ours->data[ours->size++] = plan->data[i];
+  }
+  TfLiteRegistration registration = {
+      .prepare = prepare_node, .invoke = invoke_node, .custom_name = "EdgeTpuDelegateForCustomOp", .version = 1};
+  int status = context->ReplaceNodeSubsetsWithDelegateKernels(context, registration, ours, delegate);
+  free(ours);
+  return status;
+}
+
+TfLiteDelegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count, void (*report)(const char *)) {
+  read_script();
+  sleep_ms(script.load_ms);
+  if (script.crash_at_load) die();
+  if (script.no_device || !device_is_there()) {
+    report("Failed to load delegate from libedgetpu.so.1");
+    return NULL;
+  }
+  if (*script.outputs) {
+    FILE *file = fopen(script.outputs, "rb");
+    if (!file) abort();
+    fseek(file, 0, SEEK_END);
+    size_t length = (size_t)ftell(file);
+    rewind(file);
+    recorded = malloc(length);
+    if (fread(recorded, 1, length, file) != length) abort();
+    fclose(file);
+  }
+  if (*script.loads) {
+    FILE *file = fopen(script.loads, "a");
+    const char *device = "";
+    for (size_t i = 0; i < count; i++)
+      if (!strcmp(keys[i], "device")) device = values[i];
+    if (file) {
+      fprintf(file, "%s\n", device);
+      fclose(file);
+    }
+  }
+  invokes = 0;
+  TfLiteDelegate *delegate = calloc(1, sizeof *delegate);
+  delegate->Prepare = prepare;
+  /* Without it the runtime prepares the operators first, and does not know this one. */
+  delegate->flags = kTfLiteDelegateFlagsAllowDynamicTensors;
+  return delegate;
+}
+
+void tflite_plugin_destroy_delegate(TfLiteDelegate *delegate) { free(delegate); }
