@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from appliance.config import BackendKind
@@ -50,6 +51,7 @@ def choose_backend(
     if pair.plain is not None:
         stand_in = _cpu(pair)
         check_twins(stand_in.spec, spec, pair)
+        spec = replace(spec, name=stand_in.spec.name, demo=stand_in.spec.demo)
     return EdgeTpuBackend(spec, find, stand_in, must_work=kind == "edgetpu", patient=not live)
 
 
@@ -62,8 +64,8 @@ def _cpu(pair: ModelPair) -> TfliteBackend:
 
 def _needs_edge_tpu(path: Path) -> NeedsEdgeTpu:
     return NeedsEdgeTpu(
-        f"{path} is compiled for the Edge TPU and cannot run on the CPU: plug one in, or give the .tflite file "
-        "that it was compiled from"
+        f"{path} is compiled for the Edge TPU and cannot run on the CPU: plug one in, or give the .tflite "
+        "file that it was compiled from"
     )
 
 
