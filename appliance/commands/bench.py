@@ -17,14 +17,28 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
     )
     pipeline.add_argument("--invoke-ms", type=positive, required=True, help="what the device takes")
     pipeline.add_argument("--seconds", type=positive, default=10.0, help="default: %(default)s")
+    pipeline.add_argument("--worker", action="store_true", help="the device in a process of its own")
     pipeline.add_argument("--json", action="store_true", help="one JSON object on standard output")
     pipeline.set_defaults(command=_pipeline)
 
+    worker = bench.add_parser(
+        "worker", parents=[common], help="what it costs that a device lives in a process of its own"
+    )
+    worker.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    worker.set_defaults(command=_worker)
+
 
 def _pipeline(options: argparse.Namespace) -> int:
-    from appliance.bench import bench_pipeline
+    from appliance.bench.pipeline import bench_pipeline
 
-    _print_figures(asdict(bench_pipeline(options.invoke_ms, options.seconds)), options.json)
+    _print_figures(asdict(bench_pipeline(options.invoke_ms, options.seconds, options.worker)), options.json)
+    return 0
+
+
+def _worker(options: argparse.Namespace) -> int:
+    from appliance.bench.worker import bench_worker
+
+    _print_figures(asdict(bench_worker()), options.json)
     return 0
 
 

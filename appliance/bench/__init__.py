@@ -1,0 +1,1 @@
+"""Measurements of the appliance itself, on any machine."""
