@@ -42,9 +42,7 @@ def find_pair(path: Path) -> ModelPair:
         sibling = named or path.with_name(path.name.replace(f"{_SUFFIX}.tflite", ".tflite"))
         plain = _sibling(sibling, path, must_be=named is not None)
         if plain is not None and runtime.is_compiled(plain.content):
-            raise ModelError(
-                f"{plain.path} should be the model that {path} was compiled from, but is compiled"
-            )
+            raise ModelError(f"{plain.path} should be what {path} was compiled from, but is compiled itself")
         return ModelPair(plain, model)
     if path.stem.endswith(_SUFFIX):
         raise NotCompiled(
