@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.errors import NoEdgeTpu
@@ -103,6 +103,7 @@ def test_a_device_that_is_just_leaving_does_no_harm(tmp_path: Path) -> None:
     )
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["speed", "busnum", "devnum", "bMaxPower", "idVendor"]), st.binary(max_size=9)

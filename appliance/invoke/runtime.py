@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -36,6 +36,7 @@ class Interpreter(Protocol):
     def set_tensor(self, tensor_index: int, value: Tensor) -> None: ...
     def invoke(self) -> None: ...
     def get_tensor(self, tensor_index: int) -> Tensor: ...
+    def tensor(self, tensor_index: int) -> Callable[[], Tensor]: ...
 
 
 class _Runtime(Protocol):

@@ -89,7 +89,7 @@ class _EdgeTpu:
         self._interpreter.set_tensor(self._input, tensor)
         self._interpreter.invoke()
         for index, output in zip(self._outputs, outputs, strict=True):
-            output[...] = self._interpreter.get_tensor(index)
+            output[...] = self._interpreter.tensor(index)()
 
 
 class Sleeping:
