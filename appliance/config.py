@@ -89,7 +89,11 @@ class Config(_Section):
         return self.model_copy(update=update)
 
     def overridden(
-        self, source: str | None = None, model: str | None = None, display: DisplayKind | None = None
+        self,
+        source: str | None = None,
+        model: str | None = None,
+        backend: BackendKind | None = None,
+        display: DisplayKind | None = None,
     ) -> Config:
         """The same, but for what the command line says. Raises `ConfigError`."""
         for option, value in (("--source", source), ("--model", model)):
@@ -102,6 +106,8 @@ class Config(_Section):
             update["source"] = source
         if model is not None:
             update["model"] = self.model.model_copy(update={"file": model})
+        if backend is not None:
+            update["backend"] = self.backend.model_copy(update={"kind": backend})
         if display is not None:
             update["display"] = self.display.model_copy(update={"kind": display})
         return self.model_copy(update=update)

@@ -25,6 +25,7 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         help="scene, a video or image file, a folder of photographs, or a device such as /dev/video0",
     )
     run.add_argument("--model", help="a .tflite file")
+    run.add_argument("--backend", choices=("auto", "cpu", "edgetpu"), help="what runs the model")
     run.add_argument("--display", choices=("screen", "files", "null"), help="where the picture goes")
     run.add_argument("--config", type=Path, default=PROJECT_ROOT / "config.yaml", help="default: %(default)s")
     run.add_argument("--seconds", type=positive, help="end after this time")
@@ -39,7 +40,7 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     config = load(options.config)
-    config = config.overridden(source=options.source, model=options.model, display=options.display)
+    config = config.overridden(options.source, options.model, options.backend, options.display)
     _run_until_stopped(build(config), options.seconds)
     return 0
 

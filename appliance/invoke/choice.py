@@ -38,9 +38,8 @@ def choose_backend(
         return _cpu(pair)
     if pair.compiled is None:
         raise NotCompiled(_how_to_compile(path))
-    find = _finder(pair.compiled.path, device, devices)
     try:
-        find()
+        _device_and_library(device, devices)
     except EdgeTpuError as missing:
         if kind == "edgetpu":
             raise
@@ -52,6 +51,7 @@ def choose_backend(
         stand_in = _cpu(pair)
         check_twins(stand_in.spec, spec, pair)
         spec = replace(spec, name=stand_in.spec.name, demo=stand_in.spec.demo)
+    find = _finder(pair.compiled.path, device, devices)
     return EdgeTpuBackend(spec, find, stand_in, must_work=kind == "edgetpu", patient=not live)
 
 
@@ -71,17 +71,9 @@ def _needs_edge_tpu(path: Path) -> NeedsEdgeTpu:
 
 def _finder(model: Path, wanted: str, devices: Devices) -> Callable[[], EdgeTpuJob]:
     def find() -> EdgeTpuJob:
-        try:
-            device = discovery.choose(devices(), wanted)
-        except NoEdgeTpu as missing:
-            if discovery.pcie_without_driver():
-                raise EdgeTpuError(
-                    "there is a PCIe Edge TPU, but no driver for it: install gasket"
-                ) from missing
-            raise
-        library = find_library()
-        if not device.may_open:
-            raise EdgeTpuError(f"{device.name} may not be opened by this user: add it to the group plugdev")
+        device, library = _device_and_library(wanted, devices)
+        power = "" if device.max_power_ma is None else f", draws up to {device.max_power_ma} mA"
+        _log.info("%s: %s%s, %s", device.name, device.link, power, library)
         if device.slow:
             _log.warning("%s is connected at %s only: use a USB 3 port and cable", device.name, device.link)
         return EdgeTpuJob(str(model), str(library), device.name)
@@ -89,5 +81,22 @@ def _finder(model: Path, wanted: str, devices: Devices) -> Callable[[], EdgeTpuJ
     return find
 
 
+def _device_and_library(wanted: str, devices: Devices) -> tuple[EdgeTpu, Path]:
+    """Raises `EdgeTpuError` with what is missing."""
+    try:
+        device = discovery.choose(devices(), wanted)
+    except NoEdgeTpu as missing:
+        if discovery.pcie_without_driver():
+            words = "there is an Edge TPU on PCIe, but no driver for it: install gasket-dkms"
+            raise EdgeTpuError(words) from missing
+        raise
+    library = find_library()
+    if not device.may_open:
+        raise EdgeTpuError(f"{device.name} may not be opened by this user: add it to the group plugdev")
+    return device, library
+
+
 def _how_to_compile(path: Path) -> str:
-    return f"{path} is not compiled for it: run edgetpu_compiler on it, and put the result beside it"
+    return (
+        f"{path} is not compiled for the Edge TPU: run edgetpu_compiler on it, and put the result beside it"
+    )
