@@ -116,6 +116,8 @@ class Inference:
     """Of the model that ran; a stand-in's quantisation is its own."""
     tensors: tuple[Tensor, ...]
     """In the order of `spec.outputs`."""
+    took_ms: float
+    """What the device took."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

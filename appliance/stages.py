@@ -19,7 +19,7 @@ from appliance.identity import Identities
 from appliance.invoke import Backend
 from appliance.metrics import Metrics
 from appliance.notices import Notices
-from appliance.pipeline import Slot
+from appliance.pipeline import Closed, Slot
 from appliance.pool import ShapePool
 from appliance.postprocess import postprocess
 from appliance.preprocess import Preprocessor
@@ -118,18 +118,34 @@ def invoke(
     metrics: Metrics,
     notices: Notices,
 ) -> None:
-    """Keep the device busy. While there is none, the picture goes on without new masks."""
+    """Keep the device busy. While there is none, the picture goes on without new masks.
+
+    A result is handed on only after the device has been given the next input: what it sets off takes the
+    processor, and the device would wait.
+    """
     backend.open(notices, metrics.runs_on, stopping)
     try:
+        started: ModelInput | None = None
         while True:
-            ready = inputs.take()
-            start_ns = time.monotonic_ns()
-            made = backend.invoke(ready.tensor)
+            if started is None:
+                started = inputs.take()
+                backend.start(started.tensor)
+            made, ready = backend.finish(), started
+            started = _next(inputs)
+            if started is not None:
+                backend.start(started.tensor)
             if made is not None:
-                metrics.took("invoke", (time.monotonic_ns() - start_ns) / 1e6)
+                metrics.took("invoke", made.took_ms)
                 outputs.put(RawOutputs(ready.frame, ready.letterbox, made.spec, made.tensors))
     finally:
         backend.close()
+
+
+def _next(inputs: Slot[ModelInput]) -> ModelInput | None:
+    try:
+        return inputs.poll()
+    except Closed:
+        return None  # `take` will say so again
 
 
 def interpret(

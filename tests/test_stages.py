@@ -77,11 +77,14 @@ class ScriptedBackend:
     def lease(self) -> Tensor:
         return np.zeros(self.spec.input.shape, self.spec.input.dtype)
 
-    def invoke(self, tensor: Tensor) -> Inference | None:
+    def start(self, tensor: Tensor) -> None:
+        pass
+
+    def finish(self) -> Inference | None:
         time.sleep(self._invoke_s)
         number = next(self._numbers)
         made = synthesise(frame(0), self.spec, self._objects(number), number)
-        return Inference(self.spec, made.outputs.tensors)
+        return Inference(self.spec, made.outputs.tensors, self._invoke_s * 1e3)
 
     def close(self) -> None:
         self.closed = True

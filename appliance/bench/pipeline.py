@@ -45,7 +45,7 @@ class PipelineFigures:
     dropped: int
     """Pictures of the source that were not shown, in the measured time."""
     cpu_cores: float
-    """Processor time of the whole process by elapsed time."""
+    """Processor time of the process, without its worker, by elapsed time."""
 
 
 class _ReadyPictures:
@@ -83,6 +83,7 @@ class _SleepingDevice:
         self._inputs = Pool(spec.input.shape, spec.input.dtype)
         self.spec = spec
         self._invoke_s = invoke_ms / 1000
+        self._due_s = 0.0
         self._outputs = itertools.cycle(outputs)
 
     def open(self, notices: Notices, say: Callable[[str], None], stopping: threading.Event) -> None:
@@ -92,32 +93,47 @@ class _SleepingDevice:
     def lease(self) -> Tensor:
         return self._inputs.lease()
 
-    def invoke(self, tensor: Tensor) -> Inference:
+    def start(self, tensor: Tensor) -> None:
         del tensor
-        time.sleep(self._invoke_s)
-        return Inference(self.spec, next(self._outputs))
+        self._due_s = time.monotonic() + self._invoke_s
+
+    def finish(self) -> Inference:
+        time.sleep(max(0.0, self._due_s - time.monotonic()))
+        return Inference(self.spec, next(self._outputs), self._invoke_s * 1e3)
 
     def close(self) -> None:
         pass
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    figures: Snapshot
+    at_ns: int
+    cpu_ns: int
+
+
 class _Gauge(NullDisplay):
-    """Shows nothing, though all is drawn; reads the figures when the measured time begins."""
+    """Shows nothing, though all is drawn; reads the figures when the measured time begins and when it ends."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._begins_ns = time.monotonic_ns() + int(_WARM_UP_S * 1e9)
-        self.before: Snapshot | None = None
-        self.before_ns = 0
-        self.before_cpu_ns = 0
+        self.before: _Reading | None = None
+        self.after: _Reading | None = None
 
     def show(self, view: View) -> None:
         """Take a picture off the pipeline."""
         super().show(view)
-        now_ns = time.monotonic_ns()
-        if self.before is None and now_ns >= self._begins_ns:
-            self.before = self._metrics.snapshot()
-            self.before_ns, self.before_cpu_ns = now_ns, time.process_time_ns()
+        if self.before is None and time.monotonic_ns() >= self._begins_ns:
+            self.before = self._read()
+
+    def close(self) -> None:
+        """Nothing more is shown: what ends after this does not count."""
+        super().close()
+        self.after = self._read()
+
+    def _read(self) -> _Reading:
+        return _Reading(self._metrics.snapshot(), time.monotonic_ns(), time.process_time_ns())
 
 
 def bench_pipeline(invoke_ms: float, seconds: float, worker: bool) -> PipelineFigures:
@@ -140,8 +156,10 @@ def bench_pipeline(invoke_ms: float, seconds: float, worker: bool) -> PipelineFi
         backend = sleeping_backend(invoke_ms, spec, file) if worker else device
         wire(Config(), source, backend, gauge, metrics).run(_WARM_UP_S + seconds)
 
-    after, elapsed_s = metrics.snapshot(), (time.monotonic_ns() - gauge.before_ns) / 1e9
-    cpu_s = (time.process_time_ns() - gauge.before_cpu_ns) / 1e9
+    before, last = gauge.before, gauge.after
+    assert before is not None
+    assert last is not None
+    after, elapsed_ns = last.figures, last.at_ns - before.at_ns
     limit_per_s = 1000 / invoke_ms
     return PipelineFigures(
         invoke_ms=invoke_ms,
@@ -151,8 +169,8 @@ def bench_pipeline(invoke_ms: float, seconds: float, worker: bool) -> PipelineFi
         pictures_per_s=round(after.pictures_per_s, 2),
         source_per_s=round(after.source_per_s, 2),
         latency_ms=_rounded(after.latency_ms),
-        dropped=after.dropped - (gauge.before.dropped if gauge.before else 0),
-        cpu_cores=round(cpu_s / elapsed_s, 2),
+        dropped=after.dropped - before.figures.dropped,
+        cpu_cores=round((last.cpu_ns - before.cpu_ns) / elapsed_ns, 2),
     )
 
 

@@ -23,16 +23,19 @@ class Backend(Protocol):
     def open(self, notices: Notices, say: Callable[[str], None], stopping: threading.Event) -> None:
         """Begin; called once. `say` is given `name` whenever that changes, in any thread.
 
-        Waits in `invoke` end once `stopping` is set.
+        Waits in `finish` end once `stopping` is set.
         """
 
     def lease(self) -> Tensor:
         """Memory for an input that nobody else holds, in the shape and dtype of `spec.input`. Thread-safe."""
 
-    def invoke(self, tensor: Tensor) -> Inference | None:
-        """Run the model on one input, best one from `lease`; None if there is nothing to run it on now.
+    def start(self, tensor: Tensor) -> None:
+        """Give the device one input, best one from `lease`; returns at once where the device allows it."""
 
-        The outputs are the caller's to keep: no later call writes to them.
+    def finish(self) -> Inference | None:
+        """Wait for what was started; None if there is nothing to run the model on now.
+
+        The outputs are the caller's to keep: no later run writes to them.
         """
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ that the device's was compiled from.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from appliance.data import Inference, ModelSpec, Tensor
@@ -48,6 +47,9 @@ class EdgeTpuBackend:
         self._patient = patient
         self._inputs = Blocks(nbytes([spec.input]), _INPUT_BLOCKS)
         self._other_inputs = Pool(spec.input.shape, spec.input.dtype)
+        self._started: Tensor | None = None
+        self._worker: WorkerProcess | None = None
+        """The one that was given what was started."""
         self._overdue = False
         """The worker is still at an input that the stand-in took over."""
         self._stopping = threading.Event()
@@ -88,19 +90,30 @@ class EdgeTpuBackend:
             return self._other_inputs.lease()
         return tensors(block, [self.spec.input])[0]
 
-    def invoke(self, tensor: Tensor) -> Inference | None:
-        """Run the model on the device, or on the CPU while that is away; None if neither can."""
+    def start(self, tensor: Tensor) -> None:
+        """Give the device an input, if there is one."""
+        self._started = tensor
+        self._give()
+
+    def finish(self) -> Inference | None:
+        """Wait for the device, or run the model on the CPU while that is away; None if neither can."""
+        if self._started is None:
+            raise RuntimeError("nothing was started")
+        tensor, supervisor = self._started, self._supervisor
         while not self._is_over():
-            if self._supervisor.error is not None:
-                raise self._supervisor.error
-            worker = self._supervisor.worker
-            outputs = None if worker is None else self._run(worker, tensor)
-            if outputs is not None:
-                return Inference(self.spec, outputs)
-            if self._patient and (self._stand_in is None or self._supervisor.state is State.STARTING):
-                self._supervisor.wait_for_change()
+            if supervisor.error is not None:
+                raise supervisor.error
+            made = self._wait()
+            if made is not None:
+                return made
+            if self._patient and (self._stand_in is None or supervisor.state is State.STARTING):
+                supervisor.wait_for_change()
+                self._give()
                 continue
-            return None if self._stand_in is None else self._stand_in.invoke(tensor)
+            if self._stand_in is None:
+                return None
+            self._stand_in.start(tensor)
+            return self._stand_in.finish()
         return None
 
     def close(self) -> None:
@@ -113,24 +126,39 @@ class EdgeTpuBackend:
     def _launch(self, work: Work) -> WorkerProcess:
         return WorkerProcess(work, self.spec, self._inputs, _INPUT_BLOCKS)
 
-    def _run(self, worker: WorkerProcess, tensor: Tensor) -> tuple[Tensor, ...] | None:
+    def _give(self) -> None:
+        self._worker = None
+        worker = self._supervisor.worker
+        if worker is None or self._started is None:
+            return
+        try:
+            self._overdue = not worker.start(self._started)
+        except WorkerFailed as failed:
+            self._overdue = False
+            self._supervisor.lose(worker, failed.failure)
+            return
+        if not self._overdue:
+            self._worker = worker
+            self._supervisor.working(worker, State.BUSY)
+
+    def _wait(self) -> Inference | None:
+        """What the device makes of the input that it was given, if it was."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return None
         supervisor, patience = self._supervisor, self._supervisor.patience
         # Without a stand-in there is nothing better to do than to wait.
         waits = self._patient or self._stand_in is None
-        limit_s = patience.lost_after_s if waits else patience.stand_in_after_s
-        start_s = time.monotonic()
-        supervisor.working(worker, State.BUSY)
         try:
-            outputs = worker.run(tensor, limit_s, self._is_over)
+            made = worker.finish(patience.lost_after_s if waits else patience.stand_in_after_s, self._is_over)
         except WorkerFailed as failed:
-            self._overdue = False
             supervisor.lose(worker, failed.failure)
             return None
-        self._overdue = outputs is None
-        if outputs is not None:
-            patience.took(time.monotonic() - start_s)
+        self._overdue = made is None
+        if made is not None:
+            patience.took(made.took_ms / 1e3)
             supervisor.working(worker, State.READY)
-        return outputs
+        return made
 
     def _is_over(self) -> bool:
         return self._supervisor.ended or self._stopping.is_set()

@@ -1,8 +1,8 @@
 """What the parent tells a worker process, and what it hears back: a few bytes each, in one packet each.
 
 The parent sends a `Job`, with the descriptors of the memory of inputs and outputs, and hears READY, or a
-`Failure`. For each run it sends the indices of an input's and an outputs' block and hears
-DONE, or a `Failure`.
+`Failure`. For each run it sends the indices of an input's and an outputs' block and hears DONE with the time
+that it took, or a `Failure`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from appliance.data import TensorSpec
 
 READY = b"ready"
 DONE = b"done"
+"""Followed by `TOOK`."""
+TOOK = struct.Struct("<d")
+"""Milliseconds of a run."""
 RUN = struct.Struct("<II")
 """Indices of the input's and of the outputs' block."""
 PACKET_NBYTES = 65536

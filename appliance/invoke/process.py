@@ -14,13 +14,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from appliance.data import ModelSpec, Tensor
+from appliance.data import Inference, ModelSpec, Tensor
 from appliance.invoke.blocks import Block, Blocks, nbytes, tensors
 from appliance.invoke.jobs import (
     DONE,
     PACKET_NBYTES,
     READY,
     RUN,
+    TOOK,
     Failure,
     Job,
     Trouble,
@@ -48,8 +49,8 @@ class WorkerFailed(Exception):
 class WorkerProcess:
     """One child process with a model in it.
 
-    `run` is for one thread; everything else for another, which must outlive the object: the kernel kills
-    the child when the thread that started it ends.
+    `start` and `finish` are for one thread; everything else for another, which must outlive the object: the
+    kernel kills the child when the thread that started it ends.
     """
 
     def __init__(self, work: Work, spec: ModelSpec, inputs: Blocks, input_blocks: int) -> None:
@@ -105,37 +106,42 @@ class WorkerProcess:
                 raise WorkerFailed(Failure(Trouble.LOST, words))
         return False
 
-    def run(
-        self, tensor: Tensor, patience_s: float, cancelled: Callable[[], bool]
-    ) -> tuple[Tensor, ...] | None:
-        """Run the model on one input; None if it takes longer than `patience_s`, or was cancelled.
-
-        After None the worker is still at it, and every `run` gives None until it has finished; what it then
-        gives is thrown away. The outputs are the caller's to keep. Raises `WorkerFailed`.
-        """
-        deadline_s = time.monotonic() + patience_s
+    def start(self, tensor: Tensor) -> bool:
+        """Give the worker an input; False if it is still at an earlier one. Raises `WorkerFailed`."""
         with self._using:
-            if self._running is not None:
-                if self._answer(0.0) is None:
-                    return None
-                self._running = None
+            if self._running is not None and self._answer(0.0) is None:
+                return False
+            self._running = None  # what it gave for the earlier one is too late
             index = self._inputs.index_of(tensor)
             if index is None:  # not made in a leased block
                 index = 0
                 tensors(self._inputs[0], [self._spec.input])[0][...] = tensor
             leased = self._outputs.lease()
             block = self._outputs[0] if leased is None else leased
-            self._running, self._since_s = (tensor, block), time.monotonic()
             try:
                 self._socket.send(RUN.pack(index, self._outputs.index_of(block) or 0))
             except OSError as error:
                 raise WorkerFailed(None) from error
-            while self._answer(min(_SLICE_S, max(0.0, deadline_s - time.monotonic()))) is None:
+            self._running, self._since_s = (tensor, block), time.monotonic()
+            return True
+
+    def finish(self, patience_s: float, cancelled: Callable[[], bool]) -> Inference | None:
+        """Wait for what was started; None if it takes longer than `patience_s`, or was cancelled.
+
+        After None the worker is still at it. The outputs are the caller's to keep. Raises `WorkerFailed`.
+        """
+        deadline_s = time.monotonic() + patience_s
+        with self._using:
+            if self._running is None:
+                raise RuntimeError("nothing was started")
+            while (took_ms := self._answer(min(_SLICE_S, max(0.0, deadline_s - time.monotonic())))) is None:
                 if cancelled() or time.monotonic() >= deadline_s:
                     return None
-            self._running = None
+            (_, block), self._running = self._running, None
             made = tensors(block, self._spec.outputs)
-            return made if leased is not None else tuple(output.copy() for output in made)
+            if self._outputs.index_of(block) == 0:  # the spare one, which will be written to again
+                made = tuple(output.copy() for output in made)
+            return Inference(self._spec, made, took_ms)
 
     def running_s(self) -> float:
         """How long the run that is not answered yet has taken; 0 if there is none."""
@@ -143,11 +149,14 @@ class WorkerProcess:
             return 0.0
         return time.monotonic() - self._since_s
 
-    def _answer(self, timeout_s: float) -> bytes | None:
-        """The answer to a run; None if it has not come in time."""
+    def _answer(self, timeout_s: float) -> float | None:
+        """The milliseconds that a run took; None if it has not ended in time."""
         packet = self._receive(timeout_s)
-        if packet is None or packet == DONE:
-            return packet
+        if packet is None:
+            return None
+        if packet.startswith(DONE):
+            took_ms: float = TOOK.unpack(packet.removeprefix(DONE))[0]
+            return took_ms
         raise WorkerFailed(Failure.of(packet) if packet else None)
 
     def _receive(self, timeout_s: float) -> bytes | None:

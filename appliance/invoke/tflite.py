@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class TfliteBackend:
         self._input_index = int(self._interpreter.get_input_details()[0]["index"])
         self._output_indices = [int(details["index"]) for details in self._interpreter.get_output_details()]
         self.spec = runtime.model_spec(path, self._interpreter)
+        self._started: Tensor | None = None
         self._inputs = Pool(self.spec.input.shape, self.spec.input.dtype)
         self.name = f"CPU, {threads} {'thread' if threads == 1 else 'threads'} ({runtime.runtime()[1]})"
         _log.info(
@@ -51,14 +53,26 @@ class TfliteBackend:
         """Memory for an input."""
         return self._inputs.lease()
 
+    def start(self, tensor: Tensor) -> None:
+        """Note the input: the processor that would run the model is needed until `finish`."""
+        self._started = tensor
+
+    def finish(self) -> Inference:
+        """Run the model on what was started."""
+        if self._started is None:
+            raise RuntimeError("nothing was started")
+        tensor, self._started = self._started, None
+        return self.invoke(tensor)
+
     def invoke(self, tensor: Tensor) -> Inference:
         """Run the model on one input of `spec.input`'s shape and dtype; the outputs are fresh copies."""
         if self._interpreter is None:
             raise RuntimeError("the backend is closed")
+        start_ns = time.monotonic_ns()
         self._interpreter.set_tensor(self._input_index, tensor)
         self._interpreter.invoke()
         tensors = tuple(self._interpreter.get_tensor(index) for index in self._output_indices)
-        return Inference(self.spec, tensors)
+        return Inference(self.spec, tensors, (time.monotonic_ns() - start_ns) / 1e6)
 
     def close(self) -> None:
         """Free the model."""

@@ -28,6 +28,7 @@ from appliance.invoke.jobs import (
     PACKET_NBYTES,
     READY,
     RUN,
+    TOOK,
     EdgeTpuJob,
     Failure,
     Job,
@@ -125,8 +126,9 @@ def main(fd: int) -> int:
             parent.send(READY)
             while packet := parent.recv(RUN.size):
                 taken, given = RUN.unpack(packet)
+                start_ns = time.monotonic_ns()
                 engine.run(tensors(inputs[taken], [job.input])[0], tensors(outputs[given], job.outputs))
-                parent.send(DONE)
+                parent.send(DONE + TOOK.pack((time.monotonic_ns() - start_ns) / 1e6))
         except _Failed as failed:
             parent.send(failed.failure.packet())
             return 1
