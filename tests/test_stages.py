@@ -16,12 +16,14 @@ from appliance import stages
 from appliance.app import wire
 from appliance.capture import EndOfSource
 from appliance.config import Config
-from appliance.data import Frame, Inference, ModelSpec, Tensor
+from appliance.data import Frame, Inference, ModelInput, ModelSpec, RawOutputs, Tensor
 from appliance.display import Click, Command, UserInput, View
 from appliance.display.null import NullDisplay
 from appliance.errors import SourceLost, SourceMissing, SourceTruncated
 from appliance.metrics import Metrics
 from appliance.notices import Notices
+from appliance.pipeline import Closed, Slot
+from appliance.preprocess import Preprocessor
 from appliance.synthetic import fastsam_spec, synthesise
 
 SIZE_WH = (160, 96)
@@ -325,3 +327,32 @@ def test_a_held_picture_is_drawn_again_when_the_window_is_resized() -> None:
     last = display.views[-1].layer
     assert last is not None
     assert last.rgba.shape[:2] == (192, 320)
+
+
+def test_the_device_has_its_next_input_before_its_last_result_is_handed_on() -> None:
+    order: list[str] = []
+
+    class Recorder(ScriptedBackend):
+        def start(self, tensor: Tensor) -> None:
+            order.append("start")
+
+    class Outputs(Slot[RawOutputs]):
+        def put(self, item: RawOutputs) -> bool:
+            order.append("hand on")
+            return super().put(item)
+
+    inputs: Slot[ModelInput] = Slot(newest_wins=False)
+    outputs = Outputs(newest_wins=True)
+    backend = Recorder(lambda _: 1, invoke_s=0.05)
+    preprocess = Preprocessor(backend.spec)
+    feeder = threading.Thread(
+        target=lambda: ([inputs.put(preprocess(frame(i))) for i in range(3)], inputs.close())
+    )
+    feeder.start()
+    time.sleep(0.1)
+    with pytest.raises(Closed):
+        stages.invoke(backend, inputs, outputs, threading.Event(), Metrics(), Notices())
+    feeder.join()
+    assert order.count("hand on") == order.count("start") == 3
+    assert order[:3] == ["start", "start", "hand on"]
+    assert backend.closed

@@ -113,7 +113,7 @@ class _Reading:
 
 
 class _Gauge(NullDisplay):
-    """Shows nothing, though all is drawn; reads the figures when the measured time begins and when it ends."""
+    """Shows nothing, though all is drawn; reads the figures when the measured time begins and ends."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
