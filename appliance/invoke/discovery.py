@@ -10,8 +10,8 @@ from typing import Literal
 
 from appliance.errors import NoEdgeTpu
 
-_USB_IDS = {("1a6e", "089a"), ("18d1", "9302")}
-"""Vendor and product: as it comes from the factory, and once libedgetpu has loaded its firmware."""
+_UNUSED, _USED = ("1a6e", "089a"), ("18d1", "9302")
+"""USB vendor and product: until libedgetpu has loaded the firmware, and from then on."""
 _PCIE_ID = ("0x1ac1", "0x089a")
 _USB_3_MBITS = 5000
 
@@ -21,7 +21,7 @@ class EdgeTpu:
     """One device."""
 
     name: str
-    """As libedgetpu takes it: "usb:0", "pci:0"."""
+    """By its place on the bus, and so for the same device at each start: "usb:0", "pci:0"."""
     kind: Literal["usb", "pci"]
     link: str
     """How fast it is connected, in words: "5000 Mbit/s", "5.0 GT/s PCIe x1"."""
@@ -31,6 +31,8 @@ class EdgeTpu:
     """What it may draw from the USB port, by its own description."""
     node: Path
     """The device file that has to be opened."""
+    option: str = ""
+    """What libedgetpu calls it at this moment, for its option "device"; if empty, it takes any."""
 
     @property
     def may_open(self) -> bool:
@@ -39,8 +41,8 @@ class EdgeTpu:
 
 
 def edge_tpus(root: Path = Path("/")) -> tuple[EdgeTpu, ...]:
-    """All devices: USB first, each kind in the order of its place on the bus."""
-    return (*_usb(root), *_pcie(root))
+    """All devices: PCIe first, as libedgetpu prefers it; each kind in the order of its place on the bus."""
+    return (*_pcie(root), *_usb(root))
 
 
 def pcie_without_driver(root: Path = Path("/")) -> bool:
@@ -65,10 +67,15 @@ def choose(devices: tuple[EdgeTpu, ...], wanted: str) -> EdgeTpu:
 
 
 def _usb(root: Path) -> list[EdgeTpu]:
+    devices = {path: _usb_id(path) for path in _entries(root / "sys/bus/usb/devices")}
+    devices = {path: usb_id for path, usb_id in devices.items() if usb_id in (_UNUSED, _USED)}
+    # libedgetpu asks libusb for those without firmware, then for those with it. Either time libusb gives
+    # them by their paths in /sys, last one first (1.0.26, observed); so a device changes its number when it,
+    # or another one, is first used.
+    numbered = sorted(devices, key=os.path.realpath, reverse=True)
+    numbered.sort(key=lambda path: devices[path] == _USED)
     found: list[EdgeTpu] = []
-    for path in sorted(_entries(root / "sys/bus/usb/devices"), key=_bus_order):
-        if (_text(path / "idVendor"), _text(path / "idProduct")) not in _USB_IDS:
-            continue
+    for path in sorted(devices, key=_bus_order):
         speed_mbits, bus, number = (_number(_text(path / name)) for name in ("speed", "busnum", "devnum"))
         found.append(
             EdgeTpu(
@@ -78,20 +85,35 @@ def _usb(root: Path) -> list[EdgeTpu]:
                 slow=speed_mbits is not None and speed_mbits < _USB_3_MBITS,
                 max_power_ma=_number(_text(path / "bMaxPower").removesuffix("mA")),
                 node=root / f"dev/bus/usb/{bus or 0:03d}/{number or 0:03d}",
+                option=f"usb:{numbered.index(path)}",
             )
         )
     return found
 
 
 def _pcie(root: Path) -> list[EdgeTpu]:
-    nodes = sorted(path for path in _entries(root / "dev") if re.fullmatch(r"apex_[0-9]+", path.name))
+    # libedgetpu numbers those with a device file in the order that the kernel happens to list them in.
+    nodes = {path.name for path in _entries(root / "dev")}
+    numbered = [path for path in _entries(root / "sys/class/apex") if path.name in nodes]
     found: list[EdgeTpu] = []
-    for node in nodes:
-        device = root / "sys/class/apex" / node.name / "device"
-        speed, width = _text(device / "current_link_speed"), _text(device / "current_link_width")
-        link = f"{speed} x{width}" if speed and width else "PCIe"
-        found.append(EdgeTpu(f"pci:{len(found)}", "pci", link, False, None, node))
+    for path in sorted(numbered, key=_bus_order):
+        speed, width = (_text(path / "device" / f"current_link_{name}") for name in ("speed", "width"))
+        found.append(
+            EdgeTpu(
+                name=f"pci:{len(found)}",
+                kind="pci",
+                link=f"{speed} x{width}" if speed and width else "PCIe",
+                slow=False,
+                max_power_ma=None,
+                node=root / "dev" / path.name,
+                option=f"pci:{numbered.index(path)}",
+            )
+        )
     return found
+
+
+def _usb_id(path: Path) -> tuple[str, str]:
+    return _text(path / "idVendor"), _text(path / "idProduct")
 
 
 def _bus_order(path: Path) -> list[int]:
@@ -100,6 +122,7 @@ def _bus_order(path: Path) -> list[int]:
 
 
 def _entries(folder: Path) -> list[Path]:
+    """In the order that the kernel gives."""
     try:
         return list(folder.iterdir())
     except OSError:
