@@ -35,6 +35,8 @@ class Frame:
     rgb: RgbImage
     name: str = ""
     """The file's name, for photographs."""
+    small: RgbImage | None = None
+    """The same picture, the whole of it, at a smaller size, where the camera makes one: for the model."""
 
     @property
     def size_wh(self) -> tuple[int, int]:

@@ -28,13 +28,20 @@ class Preprocessor:
         self._lease = lease or Pool(spec.input.shape, spec.input.dtype).lease
 
     def __call__(self, frame: Frame) -> ModelInput:
-        """Resize the picture into the letterbox, map 0..255 to the input's steps, pad with grey."""
+        """Resize the picture into the letterbox, map 0..255 to the input's steps, pad with grey.
+
+        A `Frame.small` that has just the letterbox's size is taken as it is: it shows the same view, so
+        everything maps as if the picture had been resized.
+        """
         letterbox = Letterbox.fit(frame.size_wh, self._spec.input_wh)
         left, top, width, height = letterbox.content_xywh
         small = self._resized.lease()
         content = small[top : top + height, left : left + width]
-        # cv2.resize keeps a pixel's area in place, as Letterbox assumes. Bilinear, as in training.
-        cv2.resize(frame.rgb, (width, height), dst=content, interpolation=cv2.INTER_LINEAR)
+        if frame.small is not None and frame.small.shape == content.shape:
+            np.copyto(content, frame.small)
+        else:
+            # cv2.resize keeps a pixel's area in place, as Letterbox assumes. Bilinear, as in training.
+            cv2.resize(frame.rgb, (width, height), dst=content, interpolation=cv2.INTER_LINEAR)
         small[:top], small[top + height :] = PADDING, PADDING
         small[:, :left], small[:, left + width :] = PADDING, PADDING
         tensor = self._lease()

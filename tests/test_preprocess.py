@@ -47,6 +47,27 @@ def test_input_is_the_letterboxed_picture_in_the_models_steps(
     np.testing.assert_allclose(real, np.clip(expected / 255, *limits), atol=step / 2 + 1e-6)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    width=st.integers(33, 700), height=st.integers(33, 500), off_wh=st.sampled_from([(0, 0), (1, 0), (0, -1)])
+)
+def test_a_small_picture_is_used_if_it_fits_exactly(width: int, height: int, off_wh: tuple[int, int]) -> None:
+    preprocessor = Preprocessor(_spec((1, 96, 160, 3), "uint8", 1 / 255, 0))
+    rgb = np.random.default_rng(width * 1000 + height).integers(0, 256, (height, width, 3), np.uint8)
+    resized = preprocessor(Frame(0, 0, rgb))
+    left, top, content_w, content_h = resized.letterbox.content_xywh
+    small = np.full((content_h + off_wh[1], content_w + off_wh[0], 3), 7, np.uint8)
+    made = preprocessor(Frame(0, 0, rgb, small=small))
+    assert made.letterbox == resized.letterbox
+    content = made.tensor[0, top : top + content_h, left : left + content_w].copy()
+    if off_wh == (0, 0):
+        assert (content == 7).all()
+        made.tensor[0, top : top + content_h, left : left + content_w] = resized.tensor[
+            0, top : top + content_h, left : left + content_w
+        ]
+    np.testing.assert_array_equal(made.tensor, resized.tensor)
+
+
 def test_an_input_is_not_overwritten_while_it_is_held() -> None:
     preprocessor = Preprocessor(_spec((1, 32, 32, 3), "uint8", 1 / 255, 0))
     white = preprocessor(Frame(0, 0, np.full((32, 32, 3), 255, np.uint8)))
