@@ -132,6 +132,18 @@ class Eye(NullDisplay):
         return float(np.diff(times_s).max())
 
 
+STALLS = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print(longest_s), sys.exit()))
+longest_s, last_s = 0.0, time.monotonic()
+while True:
+    time.sleep(0.005)
+    now_s = time.monotonic()
+    longest_s, last_s = max(longest_s, now_s - last_s), now_s
+"""
+"""A process that does nothing, and says in the end how long the machine did not let it run."""
+
+
 @dataclass
 class Run:
     """The pipeline at work, in a thread; the backend can be watched meanwhile."""
@@ -140,10 +152,14 @@ class Run:
     eye: Eye = field(default_factory=Eye)
     metrics: Metrics = field(default_factory=Metrics)
     error: BaseException | None = None
+    stall_s: float = 0.0
 
     def __enter__(self) -> Run:
         source = SceneSource(1, (640, 360), RATE_HZ)
         self.app: App = wire(Config(), source, self.backend, self.eye, self.metrics)
+        self.stalls = subprocess.Popen(
+            [sys.executable, "-S", "-c", STALLS], stdout=subprocess.PIPE, text=True
+        )
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
         return self
@@ -157,6 +173,8 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self.app.ask_to_stop()
         self.thread.join(10)
+        self.stalls.terminate()
+        self.stall_s = float(self.stalls.communicate(timeout=5)[0])
         assert not self.thread.is_alive()
 
     def until(self, what: Callable[[], bool], seconds: float = 10) -> float:
@@ -207,7 +225,8 @@ def open_fds() -> int:
 
 def check_picture(run: Run) -> None:
     assert len(run.eye.pictures_s) > RATE_HZ
-    assert run.eye.longest_gap_s(run.eye.pictures_s) < LONGEST_GAP_S
+    # On a busy machine the picture may wait as long as any other process has to.
+    assert run.eye.longest_gap_s(run.eye.pictures_s) < LONGEST_GAP_S + run.stall_s
 
 
 def losses(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -270,12 +289,10 @@ def test_a_loss_is_made_up_for_by_the_cpu_and_then_by_the_device(
     assert run.eye.longest_gap_s([at_s for at_s in run.eye.masks_s if at_s >= before_s - 2]) < MASKS_BACK_S
     assert again_s - waiting_s < 1 + 2
     assert run.eye.masks_after(again_s) < 1
-    words = {"abort": f"died of SIGABRT ({HIB_ERROR})", "hang": "it was stuck", "kill": "died of SIGKILL"}[
-        how
-    ]
+    words = {"abort": f"died of SIGABRT: {HIB_ERROR}", "hang": "it was stuck", "kill": "died of SIGKILL"}[how]
     (line,) = losses(caplog)
     assert words in line
-    assert line.endswith("trying again in 1 s, the CPU stands in")
+    assert line.startswith("Edge TPU: lost; trying again in 1 s, the CPU stands in (")
     assert any(words in notice for notice in run.eye.notices)
     assert len(bench.loads) == 2
 

@@ -203,7 +203,7 @@ class WorkerProcess:
             how = _how_it_ended(self._process.returncode)
         self._log_what_is_there()
         said = self._last_lines[-1] if self._last_lines else ""
-        return f"{how} ({said})" if said else how
+        return f"{how}: {said}" if said else how
 
     def _ends_within(self, seconds: float) -> bool:
         try:

@@ -183,7 +183,7 @@ class Supervisor:
         if self._worked or not self._stands_in or not isinstance(missing, NoEdgeTpu):
             self._notices.report(OWNER, f"{missing}; {self._consolation}")
         elif str(missing) != self._absence:
-            _log.info("%s: %s; %s", OWNER, missing, self._consolation)
+            _log.info("%s: %s; %s", OWNER, str(missing), self._consolation)
         self._absence = str(missing)
         self._set(State.WAITING)
         self._pause(LOOK_S)
@@ -222,7 +222,11 @@ class Supervisor:
         if self._must_work and not self._worked:
             self.error = _ERRORS[failure.trouble](_in_words(failure))
         again = "" if failure.trouble.final else f"trying again in {pause_s:g} s, "
-        self._notices.report(OWNER, f"{_in_words(failure)}; {again}{self._consolation}")
+        if failure.trouble is Trouble.LOST:  # what a person needs comes first: a screen is only so wide
+            words = f"lost; {again}{self._consolation} ({failure.words})"
+        else:
+            words = f"{_in_words(failure)}; {again}{self._consolation}"
+        self._notices.report(OWNER, words)
         self._set(State.WAITING)
         self._pause(float("inf") if failure.trouble.final else pause_s)
 
@@ -243,7 +247,5 @@ def _in_words(failure: Failure) -> str:
             )
         case Trouble.OLD_RUNTIME:
             return "the model is compiled for a newer libedgetpu: install the newest libedgetpu1-std"
-        case Trouble.LOST:
-            return f"lost, {failure.words}"
         case _:
             return failure.words
