@@ -81,7 +81,7 @@ def test_tensors_lie_beside_each_other(wanted: list[TensorSpec]) -> None:
 
 @given(specs, st.lists(specs, min_size=1, max_size=3).map(tuple))
 def test_a_job_arrives_as_it_was_sent(model_input: TensorSpec, outputs: tuple[TensorSpec, ...]) -> None:
-    works: tuple[Work, ...] = (EdgeTpuJob("m.tflite", "lib.so", "usb:0"), SleepingJob(3.5, "file"))
+    works: tuple[Work, ...] = (EdgeTpuJob("m.tflite", "lib.so", "usb:0", "usb:1"), SleepingJob(3.5, "file"))
     for work in works:
         job = Job(work, model_input, outputs, 4, 6)
         assert Job.of(job.packet()) == job

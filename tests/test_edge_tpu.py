@@ -53,7 +53,7 @@ RATE_HZ = 30
 LONGEST_GAP_S = 0.2
 MASKS_BACK_S = 3.0
 SHARED_MEMORY = Path("/dev/shm")
-DEVICE = EdgeTpu("usb:0", "usb", "5000 Mbit/s", False, 896, Path("/dev/null"))
+DEVICE = EdgeTpu("usb:0", "usb", "5000 Mbit/s", False, 896, Path("/dev/null"), "usb:1")
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def test_normal(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     assert 20 <= figures.stage_ms["invoke"].median < 40
     assert any(line.endswith("demo on Edge TPU usb:0") for line in run.eye.readouts)
     assert run.eye.notices == []
-    assert bench.loads == ["usb:0"]
+    assert bench.loads == ["usb:1"]  # what libedgetpu calls it
     assert any("Edge TPU usb:0: ready after" in record.getMessage() for record in caplog.records)
 
 
@@ -523,4 +523,4 @@ def test_losses_leave_nothing_behind(bench: Bench, record_property: Callable[[st
 
 
 def finder(bench: Bench) -> Callable[[], EdgeTpuJob]:
-    return lambda: EdgeTpuJob(str(bench.compiled), str(find_library()), "usb:0")
+    return lambda: EdgeTpuJob(str(bench.compiled), str(find_library()), "usb:0", "usb:0")

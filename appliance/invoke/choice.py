@@ -76,7 +76,7 @@ def _finder(model: Path, wanted: str, devices: Devices) -> Callable[[], EdgeTpuJ
         _log.info("%s: %s%s, %s", device.name, device.link, power, library)
         if device.slow:
             _log.warning("%s is connected at %s only: use a USB 3 port and cable", device.name, device.link)
-        return EdgeTpuJob(str(model), str(library), device.name)
+        return EdgeTpuJob(str(model), str(library), device.name, device.option)
 
     return find
 

@@ -74,7 +74,9 @@ class EdgeTpuJob:
     model: str
     library: str
     device: str
-    """As libedgetpu names it: "usb:0"."""
+    """What we call it: "usb:0"."""
+    option: str
+    """What libedgetpu calls it; empty for any."""
 
 
 @dataclass(frozen=True, slots=True)

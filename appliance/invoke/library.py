@@ -1,4 +1,4 @@
-"""Where libedgetpu is. Looks as the dynamic loader does; loads nothing: a wrong build ends a process."""
+"""Where libedgetpu is, and which. Looks as the dynamic loader does; loads nothing: a wrong build ends a process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sysconfig
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import NoEdgeTpuLibrary
@@ -13,25 +14,87 @@ from appliance.errors import NoEdgeTpuLibrary
 NAME = "libedgetpu.so.1"
 _LDCONFIG = ("/sbin/ldconfig", "/usr/sbin/ldconfig")
 """By its path: the PATH of a user has no sbin on Debian."""
+_THIS_PROGRAM = Path("/proc/self/exe")
+_TIMEOUT_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """The Debian package that a library belongs to."""
+
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+    @property
+    def outdated(self) -> bool:
+        """Whether it is Google's build of 2021 or older, which crashes with today's runtimes.
+
+        Their versions are plain ("16.0"); later builds name the TensorFlow that they are made for
+        ("16.0TF2.19.1-1").
+        """
+        return "tf" not in self.version.lower()
 
 
 def find_library(environment: Mapping[str, str] = os.environ) -> Path:
     """The library's path. Raises `NoEdgeTpuLibrary`, saying what to install."""
     folders = [Path(name) for name in environment.get("LD_LIBRARY_PATH", "").split(":") if name]
     usual = [Path("/usr/local/lib"), Path("/usr/lib") / (sysconfig.get_config_var("MULTIARCH") or "")]
-    for path in (*(folder / NAME for folder in folders), *_cached(), *(folder / NAME for folder in usual)):
-        if path.is_file():
+    places = (*(folder / NAME for folder in folders), *_cached(), *(folder / NAME for folder in usual))
+    there = [path for path in places if path.is_file()]
+    wanted = _machine(_THIS_PROGRAM)
+    for path in there:
+        if _machine(path) == wanted:
             return path
+    if there:
+        raise NoEdgeTpuLibrary(f"{there[0]} is no library for this machine: install libedgetpu1-std again")
     raise NoEdgeTpuLibrary(f"{NAME} is missing: install libedgetpu1-std")
+
+
+def package_of(library: Path, environment: Mapping[str, str] = os.environ) -> Package | None:
+    """The package that brought the library; None if none did, or if that cannot be known."""
+    # The loader's cache says /lib where a package says /usr/lib.
+    for path in (library.resolve(), library):
+        for line in _ask_dpkg(environment, "--search", str(path)):
+            owners, _, _ = line.partition(": ")
+            name = owners.partition(",")[0]
+            for version in _ask_dpkg(environment, "--show", "--showformat=${Version}\n", name):
+                return Package(name.partition(":")[0], version)
+    return None
 
 
 def _cached() -> list[Path]:
     """What the loader's cache says."""
     for command in _LDCONFIG:
-        try:
-            done = subprocess.run([command, "-p"], capture_output=True, text=True, timeout=5, check=True)
-        except (OSError, subprocess.SubprocessError):
-            continue
-        lines = (line.partition(" => ") for line in done.stdout.splitlines())
-        return [Path(path) for name, _, path in lines if name.split()[:1] == [NAME]]
+        lines = (line.partition(" => ") for line in _lines([command, "-p"]))
+        paths = [Path(path) for name, _, path in lines if name.split()[:1] == [NAME]]
+        if paths:
+            return paths
     return []
+
+
+def _ask_dpkg(environment: Mapping[str, str], *arguments: str) -> list[str]:
+    return _lines(["dpkg-query", *arguments], {**environment, "LC_ALL": "C.UTF-8"})
+
+
+def _lines(command: list[str], environment: Mapping[str, str] | None = None) -> list[str]:
+    """What a program says; nothing if it is not there or fails."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True, env=environment
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.splitlines()
+
+
+def _machine(path: Path) -> bytes:
+    """Word size, byte order and processor of an ELF file, as bytes to compare; empty if it is none."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(20)
+    except OSError:
+        return b""
+    return header[4:6] + header[18:20] if len(header) == 20 and header.startswith(b"\x7fELF") else b""

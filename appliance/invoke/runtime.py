@@ -97,7 +97,6 @@ def load(path: Path, content: bytes, threads: int, delegates: Sequence[Delegate]
         )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        first_line = str(error).partition("\n")[0]
         if not delegates and _EDGE_TPU_OPERATOR.decode() in str(error):
             raise NeedsEdgeTpu(
                 f"{path} is compiled for the Edge TPU and cannot run on the CPU: give the .tflite file that "
@@ -105,7 +104,7 @@ def load(path: Path, content: bytes, threads: int, delegates: Sequence[Delegate]
             ) from error
         raise NotAModel(
             f"{path} is damaged, cut short, or made for a newer runtime: copy or convert it again "
-            f"({first_line})"
+            f"({_first_line(error)})"
         ) from error
     return interpreter
 
@@ -120,7 +119,9 @@ def read_spec(path: Path, content: bytes) -> ModelSpec:
             model_content=content, num_threads=1, experimental_delegates=None
         )
     except (ValueError, RuntimeError) as error:
-        raise NotAModel(f"{path} is damaged or cut short: copy or convert it again ({error})") from error
+        raise NotAModel(
+            f"{path} is damaged or cut short: copy or convert it again ({_first_line(error)})"
+        ) from error
     return model_spec(path, interpreter)
 
 
@@ -145,3 +146,7 @@ def tensor_spec(details: Mapping[str, Any]) -> TensorSpec:
     scale, zero_point = details["quantization"]
     shape = tuple(int(length) for length in details["shape"])
     return TensorSpec(str(details["name"]), shape, np.dtype(details["dtype"]), float(scale), int(zero_point))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

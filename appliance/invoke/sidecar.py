@@ -30,7 +30,7 @@ def read_sidecar(model: Path) -> Sidecar:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Sidecar(model.stem)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"the model's description {path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ModelError(f"the model's description {path} should hold names with values, in braces")
@@ -39,6 +39,8 @@ def read_sidecar(model: Path) -> Sidecar:
         if key in content and type(content[key]) is not kind:
             wanted = "text" if kind is str else "true or false"
             raise ModelError(f'the model\'s description {path} should have "{key}" as {wanted}')
+        if key in content and kind is str and not (content[key] and content[key].isprintable()):
+            raise ModelError(f'the model\'s description {path} should have "{key}" as one line of text')
     return Sidecar(
         name=content.get("name", model.stem),
         demo=content.get("demo", False),

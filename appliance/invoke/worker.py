@@ -59,7 +59,9 @@ class _EdgeTpu:
 
     def __init__(self, work: EdgeTpuJob, job: Job) -> None:
         try:
-            delegate = runtime.load_delegate(Path(work.library), {"device": work.device})
+            delegate = runtime.load_delegate(
+                Path(work.library), {"device": work.option} if work.option else {}
+            )
         except OSError as error:
             raise _Failed(
                 Failure(Trouble.NO_LIBRARY, f"{work.library} cannot be loaded: {_line(error)}")
