@@ -1,4 +1,4 @@
-"""A model and its sibling for the Edge TPU; libedgetpu where the loader would find it."""
+"""A model and its sibling for the Edge TPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from edge_tpu import compile_model
 from appliance.config import PROJECT_ROOT
 from appliance.errors import ModelError, ModelMissing, NotCompiled
 from appliance.invoke import runtime
-from appliance.invoke.library import NAME, find_library
 from appliance.invoke.pairs import ModelPair, check_twins, find_pair
 from appliance.invoke.sidecar import read_sidecar
 
@@ -93,8 +92,3 @@ def test_a_model_for_another_size_cannot_stand_in(plain: Path, compiled: Path) -
     other = replace(spec, input=replace(spec.input, zero_point=3))
     with pytest.raises(ModelError, match="compile it again"):
         check_twins(spec, other, find_pair(plain))
-
-
-def test_the_library_is_where_the_loader_finds_it(tmp_path: Path) -> None:
-    (tmp_path / NAME).write_bytes(b"")
-    assert find_library({"LD_LIBRARY_PATH": f"/nowhere:{tmp_path}"}) == tmp_path / NAME

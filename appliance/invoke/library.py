@@ -1,4 +1,6 @@
-"""Where libedgetpu is, and which. Looks as the dynamic loader does; loads nothing: a wrong build ends a process."""
+"""Where libedgetpu is, and which one. Looks as the dynamic loader does, but loads nothing: a wrong build ends
+the process that loads it.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,9 @@ class Package:
 
     @property
     def outdated(self) -> bool:
-        """Whether it is Google's build of 2021 or older, which crashes with today's runtimes.
+        """Whether it is too old for today's runtimes, with which Google's build of 2021 ("16.0") crashes.
 
-        Their versions are plain ("16.0"); later builds name the TensorFlow that they are made for
-        ("16.0TF2.19.1-1").
+        Builds since 2024 name the TensorFlow that they are made for ("16.0TF2.19.1-1").
         """
         return "tf" not in self.version.lower()
 
