@@ -18,8 +18,11 @@ from appliance.invoke.tflite import TfliteBackend
 from appliance.preprocess import Preprocessor
 
 OPERATOR = "edgetpu-custom-op"
-HIB_ERROR = "F driver/usb/usb_driver.cc:857] HIB Error. hib_error_status = 0000000000002200"
-"""What libedgetpu says when it loses its device."""
+HIB_ERROR = (
+    "F driver/usb/usb_driver.cc:1148] HandleQueuedBulkIn transfer in failed. "
+    "Not found: USB transfer error 5 [LibUsbDataInCallback]"
+)
+"""What users of libedgetpu report it to say last, before it aborts; libusb's error 5: no device."""
 
 
 def build_stand_in(folder: Path) -> Path:

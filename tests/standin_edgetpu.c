@@ -2,8 +2,10 @@
  * gives recorded outputs. It behaves as the file named in STANDIN_EDGETPU says, which is read at each load:
  * lines of "key value", see `struct script`.
  *
- * The declarations follow the C interface of TFLite as of 2.14 and later (tensorflow/lite/core/c/common.h); only
- * what is used here has its real type. */
+ * The declarations follow the C interface of TFLite 2.14 to 2.19 and LiteRT 2.3 (tensorflow/lite/core/c/common.h, now
+ * tflite/core/c/common.h in google-ai-edge/LiteRT), whose structs only ever get new fields at the end; only what is
+ * used here has its real type. What it claims and says is as in libedgetpu's tflite/edgetpu_delegate_for_custom_op.cc,
+ * tflite/custom_op_direct.cc and driver/package_registry.cc. */
 #define _GNU_SOURCE
 #include <stdbool.h>
 #include <stdint.h>
@@ -70,13 +72,16 @@ enum { kTfLiteDelegateFlagsAllowDynamicTensors = 1 };
 static struct script {
   char outputs[512]; /* a file: the outputs of the operator, one after the other */
   char present[512]; /* a file: the device is there while the file is */
-  char loads[512];   /* a file: a line with the device's name is added at each load */
+  char loads[512];   /* a file: a line with the device that was asked for is added at each load */
   char log[512];     /* what is written to standard error before it aborts */
   long invoke_ms, slower_ms, load_ms; /* time of an invoke; what each takes more than the one before; time of a load */
   long abort_at, hang_at;             /* at this invoke since the load, counted from 1 */
-  long no_device, crash_at_load, needs_runtime;
+  long no_device;     /* none is found */
+  long crash_at_load; /* dies as a library that was built for another runtime */
+  long needs_runtime; /* refuses the model as one that is compiled for a newer library */
 } script;
 static char *recorded;
+static size_t recorded_bytes;
 static long invokes;
 
 static void sleep_ms(long ms) {
@@ -85,11 +90,17 @@ static void sleep_ms(long ms) {
   }
 }
 
+/* The test is wrong, not the device. */
+static void give_up(const char *what) {
+  fprintf(stderr, "standin_edgetpu.c: %s\n", what);
+  exit(99);
+}
+
 static void read_script(void) {
   memset(&script, 0, sizeof script);
   const char *path = getenv("STANDIN_EDGETPU");
   FILE *file = path ? fopen(path, "r") : NULL;
-  if (!file) abort();
+  if (!file) give_up("STANDIN_EDGETPU names no file that can be read");
   const struct { const char *key; char *text; long *number; } keys[] = {
       {"outputs", script.outputs, 0},           {"present", script.present, 0},
       {"loads", script.loads, 0},               {"log", script.log, 0},
@@ -110,7 +121,7 @@ static void read_script(void) {
       if (keys[i].text) snprintf(keys[i].text, 512, "%s", value);
       else *keys[i].number = atol(value);
     }
-    if (!known) abort();
+    if (!known) give_up(line);
   }
   fclose(file);
 }
@@ -126,8 +137,8 @@ static int prepare_node(TfLiteContext *context, TfLiteNode *node) {
   (void)node;
   if (script.needs_runtime) {
     context->ReportError(context,
-                         "Failed precondition: Package requires runtime version (%d), which is newer than this runtime "
-                         "version (%d).", 14, 13);
+                         "Failed to prepare for TPU. %s", "Failed precondition: Package requires runtime version (14), "
+                         "which is newer than this runtime version (13).");
     return 1;
   }
   return 0;
@@ -141,15 +152,16 @@ static int invoke_node(TfLiteContext *context, TfLiteNode *node) {
     signal(SIGTERM, SIG_IGN);
     for (;;) pause();
   }
-  const char *from = recorded;
+  size_t given = 0;
   for (int i = 0; i < node->outputs->size; i++) {
     TfLiteTensor *tensor = &context->tensors[node->outputs->data[i]];
-    if (from) {
-      memcpy(tensor->data, from, tensor->bytes);
-      from += tensor->bytes;
-    } else {
+    if (!recorded) {
       memset(tensor->data, 0, tensor->bytes);
+      continue;
     }
+    if (given + tensor->bytes > recorded_bytes) give_up("the recorded outputs are too short for the model");
+    memcpy(tensor->data, recorded + given, tensor->bytes);
+    given += tensor->bytes;
   }
   return 0;
 }
@@ -157,38 +169,41 @@ static int invoke_node(TfLiteContext *context, TfLiteNode *node) {
 static int prepare(TfLiteContext *context, TfLiteDelegate *delegate) {
   TfLiteIntArray *plan;
   if (context->GetExecutionPlan(context, &plan)) return 1;
-  TfLiteIntArray *ours = malloc(sizeof(int) * (size_t)(plan->size + 1));
-  ours->size = 0;
-  for (int i = 0; i < plan->size; i++) {
-    TfLiteNode *node;
-    TfLiteRegistration *registration;
-    if (context->GetNodeAndRegistration(context, plan->data[i], &node, &registration)) return 1;
-    if (registration->custom_name && !strcmp(registration->custom_name, "edgetpu-custom-op"))
-      ours->data[ours->size++] = plan->data[i];
-  }
-  TfLiteRegistration registration = {
+  const TfLiteRegistration registration = {
       .prepare = prepare_node, .invoke = invoke_node, .custom_name = "EdgeTpuDelegateForCustomOp", .version = 1};
-  int status = context->ReplaceNodeSubsetsWithDelegateKernels(context, registration, ours, delegate);
-  free(ours);
+  TfLiteIntArray *one = malloc(sizeof(int) * 2);
+  one->size = 1;
+  int status = 0;
+  /* The plan is a copy: it stays as it is while the graph changes. */
+  for (int i = 0; i < plan->size && !status; i++) {
+    TfLiteNode *node;
+    TfLiteRegistration *claimed;
+    one->data[0] = plan->data[i];
+    status = context->GetNodeAndRegistration(context, one->data[0], &node, &claimed);
+    if (!status && claimed->custom_name && !strcmp(claimed->custom_name, "edgetpu-custom-op"))
+      status = context->ReplaceNodeSubsetsWithDelegateKernels(context, registration, one, delegate);
+  }
+  free(one);
   return status;
 }
 
 TfLiteDelegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count, void (*report)(const char *)) {
   read_script();
   sleep_ms(script.load_ms);
-  if (script.crash_at_load) die();
-  if (script.no_device || !device_is_there()) {
-    report("Failed to load delegate from libedgetpu.so.1");
-    return NULL;
-  }
+  if (script.crash_at_load) raise(SIGSEGV);
+  /* The real one does not say why either. */
+  (void)report;
+  if (script.no_device || !device_is_there()) return NULL;
+  free(recorded);
+  recorded = NULL;
   if (*script.outputs) {
     FILE *file = fopen(script.outputs, "rb");
-    if (!file) abort();
+    if (!file) give_up("the recorded outputs cannot be read");
     fseek(file, 0, SEEK_END);
-    size_t length = (size_t)ftell(file);
+    recorded_bytes = (size_t)ftell(file);
     rewind(file);
-    recorded = malloc(length);
-    if (fread(recorded, 1, length, file) != length) abort();
+    recorded = malloc(recorded_bytes);
+    if (fread(recorded, 1, recorded_bytes, file) != recorded_bytes) give_up("the recorded outputs cannot be read");
     fclose(file);
   }
   if (*script.loads) {
