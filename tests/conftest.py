@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 from desktop import desktop
+from edge_tpu import build_stand_in, compile_model, record_outputs
+
+from appliance.config import PROJECT_ROOT
 
 
 @pytest.fixture
@@ -42,3 +45,16 @@ def xvfb(xvfb_display: str, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DISPLAY", xvfb_display)
     return xvfb_display
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what stands in for an Edge TPU: `libedgetpu.so.1`, `outputs`, and in `models` a pair."""
+    plain = PROJECT_ROOT / "models" / "demo.tflite"
+    folder = tmp_path_factory.mktemp("stand-in")
+    build_stand_in(folder)
+    (folder / "models").mkdir()
+    (folder / "models" / plain.name).write_bytes(plain.read_bytes())
+    compile_model(plain, folder / "models" / "demo_edgetpu.tflite")
+    record_outputs(plain, folder / "outputs")
+    return folder
