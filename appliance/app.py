@@ -17,6 +17,7 @@ from pathlib import Path
 from appliance import stages
 from appliance.capture import Source
 from appliance.capture.files import FilesSource
+from appliance.capture.picamera import PicameraSource
 from appliance.capture.scene_source import SceneSource
 from appliance.capture.v4l2 import V4l2Source
 from appliance.config import Config
@@ -57,11 +58,14 @@ class App:
 
 
 def make_source(config: Config) -> Source:
-    """The source that `config.source` names: by its form, never by trying."""
+    """The source that `config.source` names: by its form, never by trying. Raises `ConfigError`."""
     camera_wh = (config.camera.width, config.camera.height)
     if config.source == "scene":
         return SceneSource(config.scene.seed, camera_wh, config.scene.rate_hz)
+    if config.camera_number is not None:
+        return PicameraSource(config.camera_number, config.camera)
     if config.source.startswith("/dev/"):
+        config.camera.check_for_v4l2()
         return V4l2Source(config.source, camera_wh, config.camera.rate_hz)
     # For a person videos play at their own pace; for a file every picture counts.
     return FilesSource(Path(config.source), live=config.display.kind == "screen")
@@ -79,9 +83,14 @@ def make_display(config: Config, live: bool) -> Display:
 
 
 def build(config: Config) -> App:
-    """Everything that `appliance run` needs, by the configuration. Raises `ModelError`, `EdgeTpuError`."""
+    """Everything that `appliance run` needs, by the configuration.
+
+    Raises `ConfigError`, `ModelError`, `EdgeTpuError`.
+    """
     source = make_source(config)
     backend = choose_backend(Path(config.model.file), config.backend.kind, config.backend.device, source.live)
+    if isinstance(source, PicameraSource):
+        source.model_wh = backend.spec.input_wh
     display = make_display(config, source.live)
     return wire(config, source, backend, display, Metrics())
 

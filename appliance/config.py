@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,9 @@ from appliance.errors import ConfigError
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 BackendKind = Literal["auto", "cpu", "edgetpu"]
 DisplayKind = Literal["screen", "files", "null"]
+Flip = Literal["none", "horizontal", "vertical", "both"]
+_CAMERA = re.compile(r"camera(:[0-9]{1,2})?")
+"""A source that is a camera by its number."""
 DEVICE = r"^(auto|(usb|pci)(:[0-9]+)?)$"
 """How an Edge TPU is named: any, any of a kind, or one of a kind."""
 
@@ -35,6 +39,17 @@ class CameraConfig(_Section):
     width: int = Field(1280, ge=64, le=4608, description="a whole number of pixels from 64 to 4608")
     height: int = Field(720, ge=64, le=2592, description="a whole number of pixels from 64 to 2592")
     rate_hz: int = Field(30, ge=1, le=120, description="a whole number from 1 to 120")
+    flip: Flip = Field("none", description="none, horizontal, vertical or both")
+    focus: Literal["auto", "fixed"] = Field("auto", description="auto or fixed")
+    focus_dioptres: float = Field(0.0, ge=0, le=32, description="a number from 0 to 32")
+    exposure_ms: float = Field(0.0, ge=0, le=1000, description="a number from 0 to 1000")
+    gain: float = Field(0.0, ge=0, le=64, description="a number from 0 to 64")
+
+    def check_for_v4l2(self) -> None:
+        """Raises `ConfigError` for what can be set for the source `camera` only."""
+        for key in ("flip", "focus", "focus_dioptres", "exposure_ms", "gain"):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ConfigError(f"camera.{key} can be set for the source camera only; leave it out")
 
 
 class SceneConfig(_Section):
@@ -70,7 +85,9 @@ class Config(_Section):
     """Everything that can be set."""
 
     source: str = Field(
-        "scene", min_length=1, description="scene, a video or image file, a folder, or a device"
+        "scene",
+        min_length=1,
+        description="scene, camera, camera:1, a video or image file, a folder, or a device",
     )
     camera: CameraConfig = Field(CameraConfig(), description="a section")
     scene: SceneConfig = Field(SceneConfig(), description="a section")
@@ -79,9 +96,15 @@ class Config(_Section):
     display: DisplayConfig = Field(DisplayConfig(), description="a section")
     output: str = Field("out", min_length=1, description="the path of a folder")
 
+    @property
+    def camera_number(self) -> int | None:
+        """Which camera the source is: 0 for `camera`, 1 for `camera:1`; None for other sources."""
+        return int(self.source.partition(":")[2] or 0) if _CAMERA.fullmatch(self.source) else None
+
     def relative_to(self, folder: Path) -> Config:
         """The same, with paths made absolute: given ones from a folder, the defaults from the project."""
-        source = self.source if self.source == "scene" else str(folder / self.source)
+        no_path = self.source == "scene" or self.camera_number is not None
+        source = self.source if no_path else str(folder / self.source)
         model_root = folder if "file" in self.model.model_fields_set else PROJECT_ROOT
         output_root = folder if "output" in self.model_fields_set else PROJECT_ROOT
         model = self.model.model_copy(update={"file": str(model_root / self.model.file)})

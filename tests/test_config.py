@@ -40,6 +40,21 @@ def test_what_a_file_elsewhere_leaves_out_is_the_projects_own(tmp_path: Path) ->
     assert config.output == str(PROJECT_ROOT / "out")
 
 
+def test_a_camera_is_named_by_its_number(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    for source, number in (("camera", 0), ("camera:0", 0), ("camera:12", 12), ("camera.mp4", None)):
+        file.write_text(f"source: '{source}'\n")
+        config = load(file)
+        assert config.camera_number == number
+        assert config.source == (source if number is not None else str(tmp_path / source))
+
+
+def test_a_v4l2_camera_has_fewer_settings() -> None:
+    Config().camera.check_for_v4l2()
+    with pytest.raises(ConfigError, match=r"camera\.gain can be set for the source camera only"):
+        parse("camera: {gain: 2.0}", "x").camera.check_for_v4l2()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -52,6 +67,8 @@ def test_what_a_file_elsewhere_leaves_out_is_the_projects_own(tmp_path: Path) ->
         ("camera: 5", ["camera: 5", "a section"]),
         ("display: {kind: hdmi}", ["display.kind", "'hdmi'", "screen, files or null"]),
         ("display: {fullscreen: 1}", ["display.fullscreen", "true or false"]),
+        ("camera: {flip: upside}", ["camera.flip", "'upside'", "none, horizontal, vertical or both"]),
+        ("camera: {exposure: 5}", ["did you mean camera.exposure_ms?"]),
         ("scene: {rate_hz: 31}", ["scene.rate_hz", "30 or 60"]),
         ("source: null", ["source", "None"]),
         ("model: {file: [", ["line 1"]),

@@ -22,7 +22,7 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
     run = commands.add_parser("run", parents=[common], help="run the appliance")
     run.add_argument(
         "--source",
-        help="scene, a video or image file, a folder of photographs, or a device such as /dev/video0",
+        help="scene, camera, a video or image file, a folder of photographs, or a device such as /dev/video0",
     )
     run.add_argument("--model", help="a .tflite file")
     run.add_argument("--backend", choices=("auto", "cpu", "edgetpu"), help="what runs the model")
