@@ -41,13 +41,17 @@ class Person:
                 [sys.executable, "-m", "appliance", "run", "--config", str(config), *arguments], stderr=log
             )
         eventually(self._find_window, "no window", timeout_s=30)
-        # Not with --sync: xdotool then waits for a change, for ever if the window had the focus already.
-        xdotool(display, "windowfocus", self.window)
 
     def _find_window(self) -> bool:
         found = (xdotool(self.display, "search", "--onlyvisible", "--pid", self.process.pid) or "").split()
         self.window = found[-1] if found else ""
         return bool(found)
+
+    def _focus(self) -> None:
+        # Looked for again: the first one that is found may be one that is replaced. Not with --sync: xdotool
+        # then waits for a change, for ever if the window had the focus already.
+        if self._find_window():
+            xdotool(self.display, "windowfocus", self.window)
 
     def words(self) -> str:
         """All that the log says."""
@@ -57,8 +61,8 @@ class Person:
         """Press a key until the appliance says that it did what it should; a press is lost now and then."""
         before = self.words().count(words)
         for _ in range(5):
-            xdotool(self.display, "windowfocus", self.window)
-            xdotool(self.display, "key", "--window", self.window, key)
+            self._focus()
+            xdotool(self.display, "key", key)
             deadline = time.monotonic() + 2
             while time.monotonic() < deadline:
                 if self.words().count(words) > before:
@@ -69,7 +73,7 @@ class Person:
     def press_until_gone(self, key: str) -> float:
         """Press a key, again when the press was lost; the time of the press that ended the appliance."""
         for _ in range(4):
-            xdotool(self.display, "windowfocus", self.window)
+            self._focus()
             pressed = time.monotonic()
             xdotool(self.display, "key", key)
             while time.monotonic() - pressed < 3:
