@@ -8,14 +8,19 @@ from pathlib import Path
 
 import pytest
 from edge_tpu import compile_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from appliance.config import PROJECT_ROOT
-from appliance.errors import ModelError, ModelMissing, NotCompiled
+from appliance.data import Layout
+from appliance.errors import ModelError, ModelMissing, NotAModel, NotCompiled
 from appliance.invoke import runtime
-from appliance.invoke.pairs import ModelPair, check_twins, find_pair
+from appliance.invoke.pairs import ModelPair, check_twins, find_pair, find_plain
 from appliance.invoke.sidecar import read_sidecar
 
 PLAIN = PROJECT_ROOT / "models" / "demo.tflite"
+REAL = PROJECT_ROOT.parent / "shared" / "models" / "yolov8n-seg_256_edgetpu.tflite"
+KEYS = st.sampled_from(["name", "demo", "plain", "edge_tpu", "other"])
 
 
 @pytest.fixture
@@ -54,8 +59,9 @@ def test_a_sidecar_names_the_sibling(plain: Path, compiled: Path) -> None:
     other.with_suffix(".json").write_text(json.dumps({"plain": plain.name}))
     assert paths(find_pair(plain)) == paths(find_pair(other)) == ("net.tflite", "for-the-coral.tflite")
     other.unlink()
-    with pytest.raises(ModelMissing, match="for-the-coral"):
+    with pytest.raises(ModelMissing, match=r"for-the-coral\.tflite.*net\.json, which names it") as caught:
         find_pair(plain)
+    assert "\n" not in str(caught.value)
 
 
 def test_siblings_that_are_not_what_they_should_be(plain: Path, compiled: Path) -> None:
@@ -72,7 +78,38 @@ def test_siblings_that_are_not_what_they_should_be(plain: Path, compiled: Path) 
             find_pair(path)
 
 
-@pytest.mark.parametrize("content", ['{"name": 1}', '{"demo": "yes"}', '{"plain": null}', "[]", "{", '"x"'])
+def test_for_the_cpu_the_compiled_one_does_not_matter(plain: Path, compiled: Path) -> None:
+    for path in (plain, compiled):
+        found = find_plain(path)
+        assert found is not None
+        assert found.path == plain
+    for content in (plain.read_bytes(), b"damaged"):
+        compiled.write_bytes(content)
+        found = find_plain(plain)
+        assert found is not None
+        assert found.path == plain
+    alone = plain.with_name("alone.tflite")
+    compile_model(plain, alone)
+    assert find_plain(alone) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"name": 1}',
+        '{"name": "two\\nlines"}',
+        '{"demo": "yes"}',
+        '{"plain": null}',
+        '{"plain": ""}',
+        '{"plain": "a\\u0000b"}',
+        '{"edge_tpu": "\\ud800"}',
+        "[]",
+        "{",
+        '"x"',
+        "[" * 100_000,
+        "1" * 5000,
+    ],
+)
 def test_a_wrong_sidecar_is_an_error(plain: Path, content: str) -> None:
     plain.with_suffix(".json").write_text(content)
     with pytest.raises(ModelError, match=r"net\.json") as caught:
@@ -80,11 +117,50 @@ def test_a_wrong_sidecar_is_an_error(plain: Path, content: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=8),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(KEYS, values, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.one_of(st.dictionaries(KEYS, JSON, max_size=4).map(json.dumps).map(str.encode), st.binary(max_size=40))
+)
+def test_whatever_a_sidecar_holds_a_model_is_found_or_it_is_a_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.tflite"
+    path.write_bytes(PLAIN.read_bytes())
+    path.with_suffix(".json").write_bytes(content)
+    try:
+        found, said = find_pair(path).plain, "any.json"
+    except ModelError as error:
+        found, said = None, str(error)
+    assert found is None or found.path == path
+    assert "\n" not in said
+    assert "any.json" in said
+
+
 def test_a_compiled_model_says_without_a_device_what_it_takes(plain: Path, compiled: Path) -> None:
     specs = [runtime.read_spec(path, path.read_bytes()) for path in (plain, compiled)]
     assert specs[0].input == specs[1].input
     assert specs[0].outputs == specs[1].outputs
     check_twins(specs[0], specs[1], find_pair(plain))
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="needs ../shared")
+def test_one_of_the_real_compiler_says_without_a_device_what_it_takes() -> None:
+    content = REAL.read_bytes()
+    assert runtime.is_compiled(content)
+    spec = runtime.read_spec(REAL, content)
+    assert (spec.layout, spec.nhwc, spec.input_wh) == (Layout.FUSED, True, (256, 256))
+    assert [output.shape for output in spec.outputs] == [(1, 116, 1344), (1, 64, 64, 32)]
+    assert spec.input.quantised
+    with pytest.raises(NotAModel) as caught:
+        runtime.read_spec(REAL, content[: len(content) // 2])
+    assert "\n" not in str(caught.value)
 
 
 def test_a_model_for_another_size_cannot_stand_in(plain: Path, compiled: Path) -> None:

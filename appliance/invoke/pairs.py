@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.data import ModelSpec
-from appliance.errors import ModelError, NotCompiled
+from appliance.errors import ModelError, ModelMissing, NotCompiled
 from appliance.invoke import runtime
 from appliance.invoke.sidecar import read_sidecar
 
@@ -36,24 +36,18 @@ def find_pair(path: Path) -> ModelPair:
     Raises `ModelMissing`, `NotAModel`; `NotCompiled`, `ModelError` if the sibling is not what it should be.
     """
     model = ModelFile(path, runtime.read(path))
-    sidecar = read_sidecar(path)
     if runtime.is_compiled(model.content):
-        named = sidecar.plain
-        sibling = named or path.with_name(path.name.replace(f"{_SUFFIX}.tflite", ".tflite"))
-        plain = _sibling(sibling, path, must_be=named is not None)
-        if plain is not None and runtime.is_compiled(plain.content):
-            raise ModelError(f"{plain.path} should be what {path} was compiled from, but is compiled itself")
-        return ModelPair(plain, model)
-    if path.stem.endswith(_SUFFIX):
-        raise NotCompiled(
-            f"{path} has no part that is compiled for the Edge TPU: the compiler found nothing that it could "
-            "map, see its log"
-        )
-    named = sidecar.edge_tpu
-    compiled = _sibling(named or path.with_name(f"{path.stem}{_SUFFIX}.tflite"), path, named is not None)
-    if compiled is not None and not runtime.is_compiled(compiled.content):
-        raise NotCompiled(f"{compiled.path} has no part for the Edge TPU: compile {path} again")
-    return ModelPair(model, compiled)
+        return ModelPair(_plain_of(model), model)
+    return ModelPair(model, _compiled_of(model))
+
+
+def find_plain(path: Path) -> ModelFile | None:
+    """What the CPU can run: a model, or the one that it was compiled from. A compiled one is not looked for.
+
+    Raises as `find_pair`.
+    """
+    model = ModelFile(path, runtime.read(path))
+    return _plain_of(model) if runtime.is_compiled(model.content) else model
 
 
 def check_twins(plain: ModelSpec, compiled: ModelSpec, pair: ModelPair) -> None:
@@ -71,7 +65,36 @@ def check_twins(plain: ModelSpec, compiled: ModelSpec, pair: ModelPair) -> None:
         )
 
 
-def _sibling(path: Path, of: Path, must_be: bool) -> ModelFile | None:
-    if path == of or not (must_be or path.is_file()):
+def _plain_of(model: ModelFile) -> ModelFile | None:
+    path, named = model.path, read_sidecar(model.path).plain
+    usual = path.with_name(path.name.replace(f"{_SUFFIX}.tflite", ".tflite"))
+    plain = _sibling(path, named, usual)
+    if plain is not None and runtime.is_compiled(plain.content):
+        raise ModelError(f"{plain.path} should be what {path} was compiled from, but is compiled itself")
+    return plain
+
+
+def _compiled_of(model: ModelFile) -> ModelFile | None:
+    path = model.path
+    if path.stem.endswith(_SUFFIX):
+        raise NotCompiled(
+            f"{path} has no part that is compiled for the Edge TPU: the compiler found nothing that it could "
+            "map, see its log"
+        )
+    named = read_sidecar(path).edge_tpu
+    compiled = _sibling(path, named, path.with_name(f"{path.stem}{_SUFFIX}.tflite"))
+    if compiled is not None and not runtime.is_compiled(compiled.content):
+        raise NotCompiled(f"{compiled.path} has no part for the Edge TPU: compile {path} again")
+    return compiled
+
+
+def _sibling(path: Path, named: Path | None, usual: Path) -> ModelFile | None:
+    sibling = named or usual
+    if sibling == path or not (named or usual.is_file()):
         return None
-    return ModelFile(path, runtime.read(path))
+    try:
+        return ModelFile(sibling, runtime.read(sibling))
+    except ModelMissing as missing:
+        if named is None:
+            raise
+        raise ModelMissing(f"{missing}, or correct {path.with_suffix('.json')}, which names it") from missing
