@@ -13,7 +13,7 @@ from appliance.invoke import Backend, discovery
 from appliance.invoke.discovery import EdgeTpu
 from appliance.invoke.edgetpu import EdgeTpuBackend
 from appliance.invoke.jobs import EdgeTpuJob
-from appliance.invoke.library import find_library
+from appliance.invoke.library import find_library, package_of
 from appliance.invoke.pairs import ModelPair, check_twins, find_pair
 from appliance.invoke.runtime import read_spec
 from appliance.invoke.tflite import TfliteBackend
@@ -72,8 +72,11 @@ def _needs_edge_tpu(path: Path) -> NeedsEdgeTpu:
 def _finder(model: Path, wanted: str, devices: Devices) -> Callable[[], EdgeTpuJob]:
     def find() -> EdgeTpuJob:
         device, library = _device_and_library(wanted, devices)
+        package = package_of(library)
         power = "" if device.max_power_ma is None else f", draws up to {device.max_power_ma} mA"
-        _log.info("%s: %s%s, %s", device.name, device.link, power, library)
+        _log.info("%s: %s%s, %s (%s)", device.name, device.link, power, library, package or "of no package")
+        if package is not None and package.outdated:
+            _log.warning("%s crashes with today's runtimes: install one of 2024 or later", package)
         if device.slow:
             _log.warning("%s is connected at %s only: use a USB 3 port and cable", device.name, device.link)
         return EdgeTpuJob(str(model), str(library), device.name, device.option)
