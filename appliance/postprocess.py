@@ -6,6 +6,7 @@ Of thousands of anchors only the few that pass the threshold, compared as the st
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -61,19 +62,7 @@ def postprocess(outputs: RawOutputs, confidence: float, iou: float, max_instance
 
     Raises `WrongLayout` if the outputs' shapes fit no layout; a loaded model's do.
     """
-    spec = outputs.spec
-    limit = max_instances * _CANDIDATES_PER_INSTANCE
-    match arrange(spec.input, spec.outputs):
-        case RawHead() as head:
-            candidates = _from_raw_head(head, outputs, confidence, limit)
-            prototypes = head.prototypes
-        case Fused() as fused:
-            candidates = _from_fused(fused, outputs, confidence, limit)
-            prototypes = fused.prototypes
-        case EndToEnd() as end_to_end:
-            candidates = _from_end_to_end(end_to_end, outputs, confidence, limit)
-            prototypes = end_to_end.prototypes
-
+    candidates, prototypes = _candidates(outputs, confidence, max_instances * _CANDIDATES_PER_INSTANCE)
     kept = _suppress(candidates, iou)[:max_instances]
     boxes = _snap_to_border(candidates.boxes_xyxy[kept], outputs.letterbox)
     boxes = outputs.letterbox.boxes_to_picture(boxes)
@@ -87,6 +76,41 @@ def postprocess(outputs: RawOutputs, confidence: float, iou: float, max_instance
     return replace(
         found, boxes_xyxy=found.boxes_xyxy[drawn], scores=found.scores[drawn], mask_levels=levels[drawn]
     )
+
+
+def heaviest(
+    outputs: RawOutputs,
+    weigh: Callable[[Float32s, Float32s], NDArray[np.floating]],
+    confidence: float,
+    count: int,
+    limit: int = 300 * _CANDIDATES_PER_INSTANCE,
+) -> Segmentation:
+    """The `count` candidates of most weight, heaviest first, as they are before any suppression.
+
+    `weigh` gives the weights (K,) of boxes (K, 4) in picture pixels, clipped to the picture but not snapped
+    to its border, and their scores (K,); what weighs nothing is left out. Only the `limit` best of at least
+    `confidence` are weighed. A model that suppresses by itself has but what that left.
+
+    Raises `WrongLayout` as `postprocess` does.
+    """
+    candidates, prototypes = _candidates(outputs, confidence, limit)
+    boxes = outputs.letterbox.boxes_to_picture(candidates.boxes_xyxy)
+    weights = weigh(boxes, candidates.scores)
+    order = np.argsort(-weights, kind="stable")[:count]
+    order = order[weights[order] > 0]
+    levels = _mask_levels(prototypes, outputs, candidates.coefficients[order])
+    return Segmentation(outputs.frame, outputs.letterbox, boxes[order], candidates.scores[order], levels)
+
+
+def _candidates(outputs: RawOutputs, confidence: float, limit: int) -> tuple[_Candidates, Prototypes]:
+    spec = outputs.spec
+    match arrange(spec.input, spec.outputs):
+        case RawHead() as head:
+            return _from_raw_head(head, outputs, confidence, limit), head.prototypes
+        case Fused() as fused:
+            return _from_fused(fused, outputs, confidence, limit), fused.prototypes
+        case EndToEnd() as end_to_end:
+            return _from_end_to_end(end_to_end, outputs, confidence, limit), end_to_end.prototypes
 
 
 def _from_raw_head(head: RawHead, outputs: RawOutputs, confidence: float, limit: int) -> _Candidates:

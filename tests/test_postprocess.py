@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from appliance.data import RawOutputs, Segmentation, TensorSpec
 from appliance.geometry import Letterbox
 from appliance.masks import full_mask
-from appliance.postprocess import postprocess
+from appliance.postprocess import heaviest, postprocess
 from appliance.synthetic import fastsam_spec, synthesise
 
 CONFIDENCE = 0.6
@@ -82,6 +82,20 @@ def test_every_layout_gives_the_same(arrangement: str, input_wh: tuple[int, int]
     head = Head.random(input_wh, classes, seed=4)
     outputs = ARRANGEMENTS[arrangement](head)
     assert_found(postprocess(outputs, CONFIDENCE, 0.7), head)
+
+
+@pytest.mark.parametrize("arrangement", ["raw head", "fused", "raw head, channels first"])
+def test_the_heaviest_candidates_are_those_of_most_weight_suppressed_or_not(arrangement: str) -> None:
+    head = Head.random((96, 64), 2, seed=4)
+    outputs = ARRANGEMENTS[arrangement](head)
+    boxes, scores = head.decoded()
+    boxes, scores = outputs.letterbox.boxes_to_picture(boxes), scores.max(1)
+    widths = np.where(scores >= CONFIDENCE, boxes[:, 2] - boxes[:, 0], 0)
+    expected = np.argsort(-widths, kind="stable")[:7]
+    found = heaviest(outputs, lambda boxes, scores: boxes[:, 2] - boxes[:, 0], CONFIDENCE, 7)
+    assert found.boxes_xyxy == pytest.approx(boxes[expected], abs=2e-3)
+    assert found.scores == pytest.approx(scores[expected], abs=1e-5)
+    assert len(heaviest(outputs, lambda boxes, scores: scores * (scores > 0.999), CONFIDENCE, 7)) < 7
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
