@@ -22,6 +22,7 @@ ApplianceError                 1
 │   ├── NoEdgeTpuLibrary      62   libedgetpu is not installed, or cannot be loaded
 │   ├── EdgeTpuCrash          63   libedgetpu crashes while it loads
 │   └── RuntimeTooOld         64   the model is compiled for a newer libedgetpu
+├── EvaluateError             70   the reference or the labels cannot be used
 └── StageStuck                50   a thread did not end in time
 
 Messages are one line that says what is wrong and what to do about it.
@@ -130,6 +131,12 @@ class ConvertError(ApplianceError):
     """A step of the conversion failed."""
 
     exit_code = 40
+
+
+class EvaluateError(ApplianceError):
+    """The reference or the labels to compare with cannot be used."""
+
+    exit_code = 70
 
 
 class EdgeTpuError(ApplianceError):
