@@ -90,9 +90,9 @@ def test_the_heaviest_candidates_are_those_of_most_weight_suppressed_or_not(arra
     outputs = ARRANGEMENTS[arrangement](head)
     boxes, scores = head.decoded()
     boxes, scores = outputs.letterbox.boxes_to_picture(boxes), scores.max(1)
-    widths = np.where(scores >= CONFIDENCE, boxes[:, 2] - boxes[:, 0], 0)
-    expected = np.argsort(-widths, kind="stable")[:7]
-    found = heaviest(outputs, lambda boxes, scores: boxes[:, 2] - boxes[:, 0], CONFIDENCE, 7)
+    weights = np.where(scores >= CONFIDENCE, (boxes[:, 2] - boxes[:, 0]) * scores, 0)
+    expected = np.argsort(-weights, kind="stable")[:7]
+    found = heaviest(outputs, lambda boxes, scores: (boxes[:, 2] - boxes[:, 0]) * scores, CONFIDENCE, 7)
     assert found.boxes_xyxy == pytest.approx(boxes[expected], abs=2e-3)
     assert found.scores == pytest.approx(scores[expected], abs=1e-5)
     assert len(heaviest(outputs, lambda boxes, scores: scores * (scores > 0.999), CONFIDENCE, 7)) < 7
