@@ -69,6 +69,7 @@ def test_one_of_the_system_is_found_as_the_loader_found_it(monkeypatch: pytest.M
 @needs_dpkg
 def test_the_package_of_a_library_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "NAME", "libc.so.6")
+    monkeypatch.setattr(library, "_PACKAGES", "libc6*")
     package = package_of(find_library({}))
     assert package is not None
     assert package.name == "libc6"

@@ -16,6 +16,7 @@ from appliance.errors import NoEdgeTpuLibrary
 NAME = "libedgetpu.so.1"
 _LDCONFIG = ("/sbin/ldconfig", "/usr/sbin/ldconfig")
 """By its path: the PATH of a user has no sbin on Debian."""
+_PACKAGES = "libedgetpu*"
 _THIS_PROGRAM = Path("/proc/self/exe")
 _TIMEOUT_S = 10
 
@@ -56,13 +57,12 @@ def find_library(environment: Mapping[str, str] = os.environ) -> Path:
 
 def package_of(library: Path, environment: Mapping[str, str] = os.environ) -> Package | None:
     """The package that brought the library; None if none did, or if that cannot be known."""
-    # The loader's cache says /lib where a package says /usr/lib.
-    for path in (library.resolve(), library):
-        for line in _ask_dpkg(environment, "--search", str(path)):
-            owners, _, _ = line.partition(": ")
-            name = owners.partition(",")[0]
-            for version in _ask_dpkg(environment, "--show", "--showformat=${Version}\n", name):
-                return Package(name.partition(":")[0], version)
+    paths = {str(library), str(library.resolve())}  # the loader's cache says /lib, a package /usr/lib
+    # Not "--search", which takes several times as long: it reads the file lists of all packages.
+    for line in _ask_dpkg(environment, "--show", "--showformat=${binary:Package} ${Version}\n", _PACKAGES):
+        name, _, version = line.partition(" ")
+        if version and not paths.isdisjoint(_ask_dpkg(environment, "--listfiles", name)):
+            return Package(name.partition(":")[0], version)
     return None
 
 
