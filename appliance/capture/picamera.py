@@ -11,6 +11,7 @@ that hangs in that stops this whole process. The service's watchdog is for that.
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import threading
 import time
@@ -149,13 +150,16 @@ class _Reader:
         try:
             self._own_a_camera()
         except ApplianceError as reason:
-            error = reason
+            error = reason.with_traceback(None)  # which would hold the camera
         except (RuntimeError, OSError, IndexError) as reason:  # picamera2's and libcamera's
             words = str(reason.__cause__ or reason).splitlines() or [type(reason).__name__]
             hint = "another program may be using it, or this user is not in the group video"
             error = SourceUnreadable(f"{self._name} cannot be used ({words[0]}); {hint}")
             _log.debug("%s", self._name, exc_info=reason)
         finally:
+            # libcamera looks for cameras anew only when its manager is gone; picamera2's objects hold that,
+            # and each other. Without this the virtual camera gives no pictures from the third opening on.
+            gc.collect()
             with self._changed:
                 self.error = error
                 self._changed.notify_all()

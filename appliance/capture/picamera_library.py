@@ -7,6 +7,7 @@ when a camera is wanted.
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -158,6 +159,7 @@ def load() -> tuple[Picamera2Module, LibcameraModule]:
         ) from error
     except (ImportError, ValueError) as error:  # a binary module that was built for another numpy
         raise SourceUnreadable(f"picamera2 does not fit what is installed beside it: {error}") from error
+    logging.getLogger("picamera2").setLevel(logging.WARNING)  # it tells each step of an opening
     return cast(Picamera2Module, modules[0]), cast(LibcameraModule, modules[1])
 
 

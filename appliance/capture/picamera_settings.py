@@ -85,11 +85,12 @@ def controls(wanted: CameraConfig, offered: Mapping[str, tuple[object, ...]]) ->
     if periods_us is not None:
         least, most = periods_us
         if not least * (1 - _TOLERANCE) <= period_us <= most * (1 + _TOLERANCE):
-            rates = f"{1e6 / most:.3g} to {1e6 / least:.4g} at this size"
-            raise _impossible("rate_hz", wanted.rate_hz, rates)
+            raise _impossible("rate_hz", wanted.rate_hz, f"{_span(1e6 / most, 1e6 / least)} at this size")
         duration_us = round(min(max(period_us, least), most))
         to_set["FrameDurationLimits"] = (duration_us, duration_us)
     if wanted.focus == "fixed":
+        if "LensPosition" not in offered:
+            raise _impossible("focus", "fixed", "auto")
         dioptres = _within("focus_dioptres", wanted.focus_dioptres, _range(offered, "LensPosition"))
         to_set |= {"AfMode": _AF_MANUAL, "LensPosition": dioptres}
     elif "AfMode" in offered:
@@ -139,11 +140,16 @@ def _range(offered: Mapping[str, tuple[object, ...]], name: str) -> tuple[float,
 
 def _within(key: str, value: float, limits: tuple[float, float] | None) -> float:
     if limits is None:
-        raise _impossible(key, value, "nothing: leave focus at auto" if key == "focus_dioptres" else "0")
+        raise _impossible(key, value, "0")
     if not limits[0] <= value <= limits[1]:
-        raise _impossible(key, value, f"{limits[0]:.4g} to {limits[1]:.4g}")
+        raise _impossible(key, value, _span(*limits))
     return value
 
 
+def _span(least: float, most: float) -> str:
+    words = f"{least:.4g}", f"{most:.4g}"
+    return " to ".join(words) if words[0] != words[1] else words[0]
+
+
 def _impossible(key: str, value: object, allowed: str) -> SourceError:
-    return SourceError(f"camera.{key}: {value} is not possible with this camera, which has {allowed}")
+    return SourceError(f"camera.{key}: {value} is not possible with this camera; possible is {allowed}")
