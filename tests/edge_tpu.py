@@ -18,7 +18,7 @@ from appliance.invoke.tflite import TfliteBackend
 from appliance.preprocess import Preprocessor
 
 OPERATOR = "edgetpu-custom-op"
-HIB_ERROR = (
+DEVICE_GONE = (
     "F driver/usb/usb_driver.cc:1148] HandleQueuedBulkIn transfer in failed. "
     "Not found: USB transfer error 5 [LibUsbDataInCallback]"
 )
@@ -58,6 +58,7 @@ class Script:
     load_ms: int | None = None
     abort_at: int | None = None
     hang_at: int | None = None
+    fail_at: int | None = None
     no_device: int | None = None
     crash_at_load: int | None = None
     needs_runtime: int | None = None

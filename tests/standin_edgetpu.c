@@ -75,7 +75,7 @@ static struct script {
   char loads[512];   /* a file: a line with the device that was asked for is added at each load */
   char log[512];     /* what is written to standard error before it aborts */
   long invoke_ms, slower_ms, load_ms; /* time of an invoke; what each takes more than the one before; time of a load */
-  long abort_at, hang_at;             /* at this invoke since the load, counted from 1 */
+  long abort_at, hang_at, fail_at;    /* at this invoke since the load, counted from 1 */
   long no_device;     /* none is found */
   long crash_at_load; /* dies as a library that was built for another runtime */
   long needs_runtime; /* refuses the model as one that is compiled for a newer library */
@@ -106,6 +106,7 @@ static void read_script(void) {
       {"loads", script.loads, 0},               {"log", script.log, 0},
       {"invoke_ms", 0, &script.invoke_ms},      {"slower_ms", 0, &script.slower_ms},
       {"load_ms", 0, &script.load_ms},          {"abort_at", 0, &script.abort_at},
+      {"fail_at", 0, &script.fail_at},
       {"hang_at", 0, &script.hang_at},          {"no_device", 0, &script.no_device},
       {"crash_at_load", 0, &script.crash_at_load}, {"needs_runtime", 0, &script.needs_runtime}};
   char line[600];
@@ -148,6 +149,10 @@ static int invoke_node(TfLiteContext *context, TfLiteNode *node) {
   invokes++;
   sleep_ms(script.invoke_ms + (invokes - 1) * script.slower_ms);
   if (invokes == script.abort_at || !device_is_there()) die();
+  if (invokes == script.fail_at) {
+    context->ReportError(context, "Failed to execute request. Deadline exceeded");
+    return 1;
+  }
   if (invokes == script.hang_at) {
     signal(SIGTERM, SIG_IGN);
     for (;;) pause();

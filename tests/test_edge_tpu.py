@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_tpu import HIB_ERROR, Script, build_stand_in, compile_model, record_outputs
+from edge_tpu import DEVICE_GONE, Script
 
 from appliance.app import App, wire
 from appliance.capture.scene_source import SceneSource
@@ -34,6 +34,7 @@ from appliance.errors import (
     NeedsEdgeTpu,
     NoEdgeTpu,
     NoEdgeTpuLibrary,
+    NotAModel,
     NotCompiled,
     RuntimeTooOld,
 )
@@ -52,6 +53,8 @@ PLAIN = PROJECT_ROOT / "models" / "demo.tflite"
 RATE_HZ = 30
 LONGEST_GAP_S = 0.2
 MASKS_BACK_S = 3.0
+LOAD_S = 5.0
+"""Of a stand-in, process and all, on a busy machine; under a second on an idle one."""
 SHARED_MEMORY = Path("/dev/shm")
 DEVICE = EdgeTpu("usb:0", "usb", "5000 Mbit/s", False, 896, Path("/dev/null"), "usb:1")
 
@@ -76,17 +79,6 @@ class Bench:
         return (DEVICE,) if self.script.present is None or self.script.present.exists() else ()
 
 
-@pytest.fixture(scope="session")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("stand-in")
-    build_stand_in(folder)
-    (folder / "models").mkdir()
-    (folder / "models" / "demo.tflite").write_bytes(PLAIN.read_bytes())
-    compile_model(PLAIN, folder / "models" / "demo_edgetpu.tflite")
-    record_outputs(PLAIN, folder / "outputs")
-    return folder
-
-
 @pytest.fixture
 def bench(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     script_file = tmp_path / "script"
@@ -95,7 +87,7 @@ def bench(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench
     present = tmp_path / "present"
     present.touch()
     script = Script(
-        outputs=parts / "outputs", loads=tmp_path / "loads", present=present, invoke_ms=20, log=HIB_ERROR
+        outputs=parts / "outputs", loads=tmp_path / "loads", present=present, invoke_ms=20, log=DEVICE_GONE
     )
     script.write(script_file)
     return Bench(tmp_path, script_file, parts / "models" / "demo_edgetpu.tflite", script)
@@ -225,8 +217,8 @@ def open_fds() -> int:
 
 def check_picture(run: Run) -> None:
     assert len(run.eye.pictures_s) > RATE_HZ
-    # On a busy machine the picture may wait as long as any other process has to.
-    assert run.eye.longest_gap_s(run.eye.pictures_s) < LONGEST_GAP_S + run.stall_s
+    # On a busy machine the picture has to wait as any other process has to, in each of its three threads.
+    assert run.eye.longest_gap_s(run.eye.pictures_s[1:]) < LONGEST_GAP_S + 3 * run.stall_s
 
 
 def losses(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -264,13 +256,13 @@ def test_a_slow_load_does_not_hold_up_the_picture_and_the_cpu_gives_masks(bench:
     assert run.eye.readouts[-1].endswith("on Edge TPU usb:0")
 
 
-@pytest.mark.parametrize("how", ["abort", "hang", "kill"])
+@pytest.mark.parametrize("how", ["abort", "hang", "fail", "kill"])
 def test_a_loss_is_made_up_for_by_the_cpu_and_then_by_the_device(
     bench: Bench, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     caplog.set_level(logging.INFO)
     at = 20
-    changes = {"abort": {"abort_at": at}, "hang": {"hang_at": at}, "kill": {}}[how]
+    changes = {"abort": {"abort_at": at}, "hang": {"hang_at": at}, "fail": {"fail_at": at}, "kill": {}}[how]
     bench.script.but(**changes).write(bench.script_file)
     with Run(make(bench)) as run:
         run.until_state(*SERVING)
@@ -287,9 +279,14 @@ def test_a_loss_is_made_up_for_by_the_cpu_and_then_by_the_device(
     before_s = max(at_s for at_s in run.eye.masks_s if at_s < lost_s)
     # A hang is only known as one after a while, but the masks do not wait for that.
     assert run.eye.longest_gap_s([at_s for at_s in run.eye.masks_s if at_s >= before_s - 2]) < MASKS_BACK_S
-    assert again_s - waiting_s < 1 + 2
-    assert run.eye.masks_after(again_s) < 1
-    words = {"abort": f"died of SIGABRT: {HIB_ERROR}", "hang": "it was stuck", "kill": "died of SIGKILL"}[how]
+    assert again_s - waiting_s < 1 + LOAD_S
+    assert run.eye.masks_after(again_s) < 2
+    words = {
+        "abort": f"died of SIGABRT: {DEVICE_GONE}",
+        "hang": "it was stuck",
+        "fail": "Failed to execute request",
+        "kill": "died of SIGKILL",
+    }[how]
     (line,) = losses(caplog)
     assert words in line
     assert line.startswith("Edge TPU: lost; trying again in 1 s, the CPU stands in (")
@@ -313,7 +310,7 @@ def test_a_device_that_is_pulled_out_is_back_when_it_is_plugged_in(
         assert Notices().current() == ()
     check_picture(run)
     assert run.eye.masks_after(lost_s) < MASKS_BACK_S
-    assert again_s - plugged_s < 1 + 2
+    assert again_s - plugged_s < 1 + LOAD_S
     assert len(losses(caplog)) == 1
     assert run.eye.readouts[-1].endswith("on Edge TPU usb:0")
 
@@ -493,8 +490,8 @@ def resident_kib() -> int:
 @pytest.mark.timeout(60 + 3 * LOSSES)
 def test_losses_leave_nothing_behind(bench: Bench, record_property: Callable[[str, object], None]) -> None:
     """SOAK_LOSSES=1000 makes it a long one."""
-    pair = choose_backend(bench.compiled, "auto", "auto", True, bench.devices)
-    assert isinstance(pair, EdgeTpuBackend)
+    caplog.set_level(logging.ERROR, "appliance")  # what is captured would be growth
+    pair = make(bench)
     backend = EdgeTpuBackend(
         pair.spec, finder(bench), None, must_work=False, patient=True, pauses=Pauses(0.0, 0.0)
     )
@@ -524,3 +521,12 @@ def test_losses_leave_nothing_behind(bench: Bench, record_property: Callable[[st
 
 def finder(bench: Bench) -> Callable[[], EdgeTpuJob]:
     return lambda: EdgeTpuJob(str(bench.compiled), str(find_library()), "usb:0", "usb:0")
+
+
+def test_the_cpu_does_not_care_about_the_compiled_model(bench: Bench) -> None:
+    plain = bench.folder / "net.tflite"
+    plain.write_bytes(PLAIN.read_bytes())
+    (bench.folder / "net_edgetpu.tflite").write_bytes(b"damaged")
+    assert choose_backend(plain, "cpu", "auto", True, bench.devices).name.startswith("CPU")
+    with pytest.raises(NotAModel):
+        choose_backend(plain, "auto", "auto", True, bench.devices)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_tpu import HIB_ERROR, Script
+from edge_tpu import DEVICE_GONE, Script
 
 from appliance.capture.scene import Scene
 from appliance.config import PROJECT_ROOT
@@ -128,9 +128,9 @@ def test_load_and_invokes_take_their_time(child: Child) -> None:
 
 
 def test_it_aborts_at_an_invoke(child: Child) -> None:
-    ended = child.run(Script(abort_at=3, log=HIB_ERROR), 5)
+    ended = child.run(Script(abort_at=3, log=DEVICE_GONE), 5)
     assert (ended.code, len(ended.seconds)) == (-signal.SIGABRT, 1 + 2)
-    assert ended.stderr.splitlines()[-1] == HIB_ERROR
+    assert ended.stderr.splitlines()[-1] == DEVICE_GONE
 
 
 def test_it_aborts_when_the_device_is_gone_and_works_when_it_is_back(child: Child, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from appliance.invoke.discovery import EdgeTpu
 from appliance.invoke.edgetpu import EdgeTpuBackend
 from appliance.invoke.jobs import EdgeTpuJob
 from appliance.invoke.library import find_library, package_of
-from appliance.invoke.pairs import ModelPair, check_twins, find_pair
+from appliance.invoke.pairs import ModelFile, check_twins, find_pair, find_plain
 from appliance.invoke.runtime import read_spec
 from appliance.invoke.tflite import TfliteBackend
 
@@ -31,13 +31,18 @@ def choose_backend(
     `cpu` and `edgetpu` either work or are an error. `auto` takes a device whenever there is one and the CPU
     otherwise. Raises `ModelError`, `EdgeTpuError`.
     """
+    if kind == "cpu":
+        plain = find_plain(path)
+        if plain is None:
+            raise _needs_edge_tpu(path)
+        return _cpu(plain)
     pair = find_pair(path)
-    if kind == "cpu" or (kind == "auto" and pair.compiled is None):
-        if kind == "auto" and devices():
-            _log.warning("there is an Edge TPU, but %s", _how_to_compile(path))
-        return _cpu(pair)
     if pair.compiled is None:
-        raise NotCompiled(_how_to_compile(path))
+        if kind == "edgetpu" or pair.plain is None:
+            raise NotCompiled(_how_to_compile(path))
+        if devices():
+            _log.warning("there is an Edge TPU, but %s", _how_to_compile(path))
+        return _cpu(pair.plain)
     try:
         _device_and_library(device, devices)
     except EdgeTpuError as missing:
@@ -48,18 +53,15 @@ def choose_backend(
     spec = read_spec(pair.compiled.path, pair.compiled.content)
     stand_in = None
     if pair.plain is not None:
-        stand_in = _cpu(pair)
+        stand_in = _cpu(pair.plain)
         check_twins(stand_in.spec, spec, pair)
         spec = replace(spec, name=stand_in.spec.name, demo=stand_in.spec.demo)
     find = _finder(pair.compiled.path, device, devices)
     return EdgeTpuBackend(spec, find, stand_in, must_work=kind == "edgetpu", patient=not live)
 
 
-def _cpu(pair: ModelPair) -> TfliteBackend:
-    if pair.plain is None:
-        assert pair.compiled is not None
-        raise _needs_edge_tpu(pair.compiled.path)
-    return TfliteBackend(pair.plain.path, content=pair.plain.content)
+def _cpu(model: ModelFile) -> TfliteBackend:
+    return TfliteBackend(model.path, content=model.content)
 
 
 def _needs_edge_tpu(path: Path) -> NeedsEdgeTpu:
