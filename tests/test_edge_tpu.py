@@ -488,8 +488,8 @@ def resident_kib() -> int:
 
 
 @pytest.mark.timeout(60 + 3 * LOSSES)
-def test_losses_leave_nothing_behind(bench: Bench, record_property: Callable[[str, object], None]) -> None:
-    """SOAK_LOSSES=1000 makes it a long one."""
+def test_losses_leave_nothing_behind(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """SOAK_LOSSES=1000 makes it a long one, and --log-cli-level=INFO shows the figures."""
     caplog.set_level(logging.ERROR, "appliance")  # what is captured would be growth
     pair = make(bench)
     backend = EdgeTpuBackend(
