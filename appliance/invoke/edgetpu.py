@@ -53,6 +53,7 @@ class EdgeTpuBackend:
         self._overdue = False
         """The worker is still at an input that the stand-in took over."""
         self._stopping = threading.Event()
+        self._say: Callable[[str], None] = lambda words: None
         stands_in = "" if stand_in is None else "the CPU"
         self._supervisor = Supervisor(find, self._launch, must_work, stands_in, pauses)
 
@@ -78,7 +79,7 @@ class EdgeTpuBackend:
 
     def open(self, notices: Notices, say: Callable[[str], None], stopping: threading.Event) -> None:
         """Look for the device and start it, in the background."""
-        self._stopping = stopping
+        self._stopping, self._say = stopping, say
         if self._stand_in is not None:
             self._stand_in.open(notices, lambda words: None, stopping)
         self._supervisor.start(notices, lambda: say(self.name))
@@ -106,7 +107,7 @@ class EdgeTpuBackend:
             made = self._wait()
             if made is not None:
                 return made
-            if self._patient and (self._stand_in is None or supervisor.state is State.STARTING):
+            if self._patient and (self._stand_in is None or supervisor.can_be_waited_for):
                 supervisor.wait_for_change()
                 self._give()
                 continue
@@ -132,12 +133,16 @@ class EdgeTpuBackend:
         if worker is None or self._started is None:
             return
         try:
-            self._overdue = not worker.start(self._started)
+            late_ms = worker.late_ms()
+            if late_ms is not None:  # of no use any more, but it tells how long to wait from now on
+                self._supervisor.patience.took(late_ms / 1e3)
+            started = worker.start(self._started)
         except WorkerFailed as failed:
             self._overdue = False
             self._supervisor.lose(worker, failed.failure)
             return
-        if not self._overdue:
+        self._set_overdue(not started)
+        if started:
             self._worker = worker
             self._supervisor.working(worker, State.BUSY)
 
@@ -154,11 +159,16 @@ class EdgeTpuBackend:
         except WorkerFailed as failed:
             supervisor.lose(worker, failed.failure)
             return None
-        self._overdue = made is None
+        self._set_overdue(made is None)
         if made is not None:
             patience.took(made.took_ms / 1e3)
             supervisor.working(worker, State.READY)
         return made
+
+    def _set_overdue(self, overdue: bool) -> None:
+        changed, self._overdue = overdue is not self._overdue, overdue
+        if changed:
+            self._say(self.name)
 
     def _is_over(self) -> bool:
         return self._supervisor.ended or self._stopping.is_set()

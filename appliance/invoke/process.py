@@ -65,16 +65,27 @@ class WorkerProcess:
         self._since_s = 0.0
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._partial = b""
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        try:
+            self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            self._outputs.close()
+            raise
+        try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "appliance.invoke.worker", str(theirs.fileno())],
+                [sys.executable, "-m", "appliance.invoke.worker", str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 pass_fds=[theirs.fileno()],
+                start_new_session=True,  # the terminal's Ctrl-C is for the parent, which ends this one
             )
+        except OSError:
+            self._socket.close()
+            self._outputs.close()
+            raise
+        finally:
+            theirs.close()
         assert self._process.stderr is not None
         self._stderr = self._process.stderr
         os.set_blocking(self._stderr.fileno(), False)
@@ -107,11 +118,10 @@ class WorkerProcess:
         return False
 
     def start(self, tensor: Tensor) -> bool:
-        """Give the worker an input; False if it is still at an earlier one. Raises `WorkerFailed`."""
+        """Give the worker an input; False while it is at an earlier one. Raises `WorkerFailed`."""
         with self._using:
-            if self._running is not None and self._answer(0.0) is None:
+            if self._running is not None:
                 return False
-            self._running = None  # what it gave for the earlier one is too late
             index = self._inputs.index_of(tensor)
             if index is None:  # not made in a leased block
                 index = 0
@@ -124,6 +134,19 @@ class WorkerProcess:
                 raise WorkerFailed(None) from error
             self._running, self._since_s = (tensor, block), time.monotonic()
             return True
+
+    def late_ms(self) -> float | None:
+        """What a run took that nobody waits for any more; None if it goes on, or if there is none.
+
+        Raises `WorkerFailed`.
+        """
+        with self._using:
+            if self._running is None:
+                return None
+            took_ms = self._answer(0.0)
+            if took_ms is not None:
+                self._running = None
+            return took_ms
 
     def finish(self, patience_s: float, cancelled: Callable[[], bool]) -> Inference | None:
         """Wait for what was started; None if it takes longer than `patience_s`, or was cancelled.
@@ -227,5 +250,8 @@ class WorkerProcess:
 
 def _how_it_ended(returncode: int) -> str:
     if returncode < 0:
-        return f"its process died of {signal.Signals(-returncode).name}"
+        try:
+            return f"its process died of {signal.Signals(-returncode).name}"
+        except ValueError:  # a real-time signal: most have no name
+            return f"its process died of signal {-returncode}"
     return f"its process ended with code {returncode}"

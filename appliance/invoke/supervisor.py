@@ -99,16 +99,18 @@ class Supervisor:
         self.device = ""
         self.worker: WorkerProcess | None = None
         """The one that has loaded the model and is not lost."""
-        self.error: ApplianceError | None = None
+        self.error: BaseException | None = None
         """Why there is no use in going on."""
         self._changed = threading.Condition()
         self._failure: Failure | None = None
         self._worked = False
         self._absence = ""
+        self._told = False
+        """Something was said that has to be taken back, or replaced."""
         self._ended = False
         self._notices = Notices()
         self._on_state: Callable[[], None] = lambda: None
-        self._thread = threading.Thread(target=self._run, name="edge tpu", daemon=True)
+        self._thread = threading.Thread(target=self._carry_on, name="edge tpu", daemon=True)
 
     def start(self, notices: Notices, on_state: Callable[[], None]) -> None:
         """Begin. `on_state` is called, in any thread, when the state has changed."""
@@ -127,6 +129,12 @@ class Supervisor:
     def ended(self) -> bool:
         """Whether `end` was called."""
         return self._ended
+
+    @property
+    def can_be_waited_for(self) -> bool:
+        """Whether a worker is there, or about to be."""
+        with self._changed:
+            return self.worker is not None or self.state is State.STARTING
 
     def wait_for_change(self) -> None:
         """Wait for the state to change, for a moment at most."""
@@ -147,7 +155,9 @@ class Supervisor:
             if worker is not self.worker:
                 return
             self.worker, self._failure = None, failure
-        self._set(State.LOST)
+            self.state = State.LOST
+            self._changed.notify_all()
+        self._on_state()
 
     # From here on: the supervising thread.
 
@@ -156,6 +166,15 @@ class Supervisor:
             self.state = state
             self._changed.notify_all()
         self._on_state()
+
+    def _carry_on(self) -> None:
+        try:
+            self._run()
+        except BaseException as error:  # noqa: BLE001 - carried to `finish`, which raises it
+            self.error = error
+            with self._changed:
+                self.worker = None
+            self._set(State.WAITING)
 
     def _run(self) -> None:
         pause_s = self._pauses.first_s
@@ -180,8 +199,8 @@ class Supervisor:
         if self._must_work and not self._worked:
             self.error = missing
         # To have no device and to need none is no trouble: the log says so once.
-        if self._worked or not self._stands_in or not isinstance(missing, NoEdgeTpu):
-            self._notices.report(OWNER, f"{missing}; {self._consolation}")
+        if self._worked or self._told or not self._stands_in or not isinstance(missing, NoEdgeTpu):
+            self._report(f"{missing}; {self._consolation}")
         elif str(missing) != self._absence:
             _log.info("%s: %s; %s", OWNER, str(missing), self._consolation)
         self._absence = str(missing)
@@ -193,15 +212,21 @@ class Supervisor:
         self._set(State.STARTING)
         _log.info("%s %s: starting", OWNER, self.device)
         start_s = time.monotonic()
-        worker = self._launch(work)
+        try:
+            worker = self._launch(work)
+        except OSError as error:  # too many processes or open files, no memory: it may be better next time
+            return Failure(Trouble.LOST, f"its process cannot be started: {error.strerror}")
         try:
             if not worker.wait_ready(LOAD_S, lambda: self._ended):
                 return None
             with self._changed:
                 self.worker, self._failure, self._worked = worker, None, True
-            self._set(State.READY)
+                self.state = State.READY
+                self._changed.notify_all()
+            self._on_state()
             _log.info("%s %s: ready after %.1f s", OWNER, self.device, time.monotonic() - start_s)
             self._notices.clear(OWNER)
+            self._told = False
             return self._watch(worker)
         except WorkerFailed as failed:
             return failed.failure or Failure(Trouble.CRASHED, worker.last_words())
@@ -221,14 +246,22 @@ class Supervisor:
         """Say what happened, and wait before the next attempt, or for ever if that is of no use."""
         if self._must_work and not self._worked:
             self.error = _ERRORS[failure.trouble](_in_words(failure))
-        again = "" if failure.trouble.final else f"trying again in {pause_s:g} s, "
+        if self._worked and failure.trouble is Trouble.CRASHED:  # library and runtime did get along
+            failure = Failure(Trouble.LOST, failure.words)
+        # What worked once may work again: a runtime's words about a device in trouble may mislead.
+        final = failure.trouble.final and not self._worked
+        again = "" if final else f"trying again in {pause_s:g} s, "
         if failure.trouble is Trouble.LOST:  # what a person needs comes first: a screen is only so wide
             words = f"lost; {again}{self._consolation} ({failure.words})"
         else:
             words = f"{_in_words(failure)}; {again}{self._consolation}"
-        self._notices.report(OWNER, words)
+        self._report(words)
         self._set(State.WAITING)
-        self._pause(float("inf") if failure.trouble.final else pause_s)
+        self._pause(float("inf") if final else pause_s)
+
+    def _report(self, words: str) -> None:
+        self._told = True
+        self._notices.report(OWNER, words)
 
     def _pause(self, seconds: float) -> None:
         until_s = time.monotonic() + seconds

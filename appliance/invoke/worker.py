@@ -1,7 +1,7 @@
 """The worker process: owns the device and the interpreter, and may die of them.
 
-Started as `python -m appliance.invoke.worker FD`, where FD is its end of a socket; `jobs` has what is said.
-What it, the runtime or the driver writes to standard error, its parent logs.
+Started as `python -m appliance.invoke.worker FD PID`: its end of a socket, and its parent. `jobs` has what
+is said. What it, the runtime or the driver writes to standard error, its parent logs.
 """
 
 from __future__ import annotations
@@ -113,9 +113,9 @@ class Sleeping:
             output[...] = made
 
 
-def main(fd: int) -> int:
+def main(fd: int, parent_pid: int) -> int:
     """Serve until the parent is gone; returns the exit code."""
-    _die_with_parent()
+    _die_with(parent_pid)
     with socket.socket(fileno=fd) as parent:
         packet, fds, _, _ = socket.recv_fds(parent, PACKET_NBYTES, 2)
         if not packet:
@@ -150,17 +150,17 @@ def _engine(job: Job) -> _Engine:
     return _EdgeTpu(job.work, job)
 
 
-def _die_with_parent() -> None:
+def _die_with(parent_pid: int) -> None:
     """Let the kernel kill this process when the thread that started it is gone, whatever it hangs in."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NAME, _NAME, 0, 0, 0)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
-    if os.getppid() == 1:  # it was gone before
+    if os.getppid() != parent_pid:  # it was gone before
         os._exit(1)
-    # The terminal's Ctrl-C goes to all its processes; this one ends when its parent lets it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A service's stop goes to all its processes; this one ends when its parent lets it.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))
