@@ -405,6 +405,8 @@ def test_what_is_missing_at_the_start_is_told_apart(
         choose_backend(plain, "edgetpu", "auto", True, bench.devices)
     only = bench.folder / "only_edgetpu.tflite"
     only.write_bytes(bench.compiled.read_bytes())
+    with pytest.raises(NoEdgeTpuLibrary, match="install libedgetpu1-std"):
+        choose_backend(only, "auto", "auto", True, bench.devices)
     with pytest.raises(NeedsEdgeTpu):
         choose_backend(only, "auto", "auto", True, lambda: ())
     with pytest.raises(NeedsEdgeTpu):
@@ -440,6 +442,19 @@ def test_paired_pictures_wait_for_a_device_that_starts(bench: Bench) -> None:
         assert made.spec is backend.spec
         recorded = (bench.script.outputs or Path()).read_bytes()
         assert b"".join(tensor.tobytes() for tensor in made.tensors) == recorded
+    finally:
+        backend.close()
+
+
+def test_paired_pictures_do_not_wait_for_ever_for_what_will_not_work(bench: Bench) -> None:
+    only = bench.folder / "only_edgetpu.tflite"
+    only.write_bytes(bench.compiled.read_bytes())
+    bench.script.but(needs_runtime=1).write(bench.script_file)
+    backend = make(Bench(bench.folder, bench.script_file, only, bench.script), live=False)
+    backend.open(Notices(), lambda words: None, threading.Event())
+    try:
+        with pytest.raises(RuntimeTooOld):
+            invoke(backend)
     finally:
         backend.close()
 

@@ -49,6 +49,8 @@ def choose_backend(
         if kind == "edgetpu":
             raise
         if pair.plain is None:
+            if not isinstance(missing, NoEdgeTpu):
+                raise  # there is a device, and this is what it wants for
             raise _needs_edge_tpu(pair.compiled.path) from missing
     spec = read_spec(pair.compiled.path, pair.compiled.content)
     stand_in = None
@@ -57,7 +59,9 @@ def choose_backend(
         check_twins(stand_in.spec, spec, pair)
         spec = replace(spec, name=stand_in.spec.name, demo=stand_in.spec.demo)
     find = _finder(pair.compiled.path, device, devices)
-    return EdgeTpuBackend(spec, find, stand_in, must_work=kind == "edgetpu", patient=not live)
+    # Where every picture counts, and nothing else can run the model, the program would wait for ever.
+    must_work = kind == "edgetpu" or (stand_in is None and not live)
+    return EdgeTpuBackend(spec, find, stand_in, must_work, patient=not live)
 
 
 def _cpu(model: ModelFile) -> TfliteBackend:
