@@ -7,12 +7,16 @@ parsed options and returns the exit code. What a command alone needs is imported
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # argparse has no public name for it
 else:
     Commands = object
+
+PROJECT_CONFIG = Path(__file__).resolve().parents[2] / "config.yaml"
+"""The project's own, which is also the reference."""
 
 
 def positive(text: str) -> float:

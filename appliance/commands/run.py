@@ -7,11 +7,13 @@ import logging
 import signal
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from appliance.app import App, build
-from appliance.commands import Commands, positive
-from appliance.config import PROJECT_ROOT, Config, load
+from appliance.commands import PROJECT_CONFIG, Commands, positive
 from appliance.errors import NoScreen
+
+if TYPE_CHECKING:
+    from appliance.app import App
 
 _log = logging.getLogger("appliance")
 _DEMO_S = 10.0
@@ -27,7 +29,7 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
     run.add_argument("--model", help="a .tflite file")
     run.add_argument("--backend", choices=("auto", "cpu", "edgetpu"), help="what runs the model")
     run.add_argument("--display", choices=("screen", "files", "null"), help="where the picture goes")
-    run.add_argument("--config", type=Path, default=PROJECT_ROOT / "config.yaml", help="default: %(default)s")
+    run.add_argument("--config", type=Path, default=PROJECT_CONFIG, help="default: %(default)s")
     run.add_argument("--seconds", type=positive, help="end after this time")
     run.set_defaults(command=_run)
 
@@ -39,6 +41,9 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from appliance.app import build
+    from appliance.config import load
+
     config = load(options.config)
     config = config.overridden(options.source, options.model, options.backend, options.display)
     _run_until_stopped(build(config), options.seconds)
@@ -46,6 +51,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    from appliance.app import build
+    from appliance.config import PROJECT_ROOT, Config
+
     config = Config().relative_to(PROJECT_ROOT).overridden(source="scene")
     try:
         _run_until_stopped(build(config.overridden(display="screen")), options.seconds)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from appliance.data import Inference, ModelSpec, Tensor
-from appliance.notices import Notices
+if TYPE_CHECKING:  # so that devices and libraries can be looked for where NumPy is missing
+    from appliance.data import Inference, ModelSpec, Tensor
+    from appliance.notices import Notices
 
 
 class Backend(Protocol):
