@@ -23,14 +23,15 @@ from appliance.errors import OutputNotWritable
 _BENCH_S = 60.0
 _INVOKE_MS = "150"
 """About what FastSAM-s at 512 is expected to take on an Edge TPU."""
+_EFFICIENT = 0.95
 _BENCHES = (
     ("worker", "--json"),
     ("pipeline", "--worker", "--invoke-ms", _INVOKE_MS, "--seconds", "5", "--json"),
 )
 _BOOT = ("boot/firmware/config.txt", "boot/firmware/cmdline.txt")
 _LOG_LINES = "200"
-_IN_ADDRESS = re.compile(r"(?<=://)[^\s\"'<>]*@")
-"""User and password, up to the last @: passwords may hold one, and a slash."""
+_IN_ADDRESS = re.compile(r"(?<=:/)(/?)[^\s\"'<>]*@")
+"""User and password, up to the last @: passwords may hold one, and a slash. In a path, // has become /."""
 _NAMED = re.compile(
     r"(?i)(\b\w*(?:password|passwd|passphrase|secret|token|api_?key|psk|pwd|auth)\w*[\"']?\s*[:=]\s*)(\S.*?)(?=&|\s*$)",
     re.MULTILINE,
@@ -64,7 +65,7 @@ def report(config: Path, machine: Machine) -> str:
 
 def without_secrets(text: str) -> str:
     """The text with user names and passwords of addresses, and values that are named so, masked."""
-    return _NAMED.sub(rf"\g<1>{_HIDDEN}", _IN_ADDRESS.sub(f"{_HIDDEN}@", text))
+    return _NAMED.sub(rf"\g<1>{_HIDDEN}", _IN_ADDRESS.sub(rf"\g<1>{_HIDDEN}@", text))
 
 
 def without_comments(text: str) -> str:
@@ -95,7 +96,12 @@ def _bench(machine: Machine, *arguments: str) -> str:
     if done.returncode:
         return f"failed with code {done.returncode}:\n{done.stderr.strip()[-2000:]}"
     figures = json.loads(done.stdout)
-    return "\n".join(f"{name}: {value}" for name, value in figures.items())
+    lines = [f"{name}: {value}" for name, value in figures.items()]
+    if figures.get("efficiency", 1) < _EFFICIENT:
+        lines.append(
+            f"warn: less than {_EFFICIENT:.0%} of the device's speed arrives: is the machine busy or hot?"
+        )
+    return "\n".join(lines)
 
 
 def _versions() -> str:
@@ -108,5 +114,6 @@ def _versions() -> str:
 
 
 def _log(machine: Machine) -> str:
-    said = machine.ask("journalctl", "--unit", UNIT, "--lines", _LOG_LINES, "--no-pager", "--output", "short")
+    how = ("--no-pager", "--no-hostname", "--output", "short-iso")
+    said = machine.ask("journalctl", "--unit", UNIT, "--lines", _LOG_LINES, *how)
     return "journalctl is missing, or fails" if said is None else said or "empty, or not for this user"
