@@ -8,7 +8,6 @@
 A pass is not asked for its instances, but for the candidates, before suppression and down to very low scores,
 that explain the prompt best. Each counts by how well it does, so a crop's answer that explains the prompt
 worse than the first pass did changes little, and one that does not explain it changes nothing.
-docs/second-look.md says what was tried and measured.
 """
 
 from __future__ import annotations
