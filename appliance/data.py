@@ -78,6 +78,10 @@ class Layout(enum.Enum):
     """(1, 300, 38): corners, score, class, coefficients, NMS done; and the prototypes."""
 
 
+PLAIN_BINS = tuple(float(number) for number in range(16))
+"""The distances, in strides, that the bins of a box distribution stand for, as a network is trained."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """What a loaded model takes and gives."""
@@ -88,6 +92,8 @@ class ModelSpec:
     layout: Layout
     demo: bool = False
     """Its sidecar says that it is there to show the appliance, not to be good."""
+    bins: tuple[float, ...] = PLAIN_BINS
+    """Of a raw head: the distances that its bins stand for; its checkpoint may have had others."""
 
     @property
     def nhwc(self) -> bool:

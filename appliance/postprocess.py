@@ -126,27 +126,30 @@ def _from_raw_head(head: RawHead, outputs: RawOutputs, confidence: float, limit:
     level_of = np.repeat(np.arange(len(anchors)), [len(over) for over in anchors])[order]
     anchor_of = np.concatenate(anchors)[order]
 
+    bins = np.array(outputs.spec.bins, np.float32)
     boxes = np.empty((len(order), 4), np.float32)
     coefficients = np.empty((len(order), COEFFICIENTS), np.float32)
     for number, level in enumerate(head.levels):
         rows = np.flatnonzero(level_of == number)
         at = anchor_of[rows]
         distributions = _by_anchor(tensors[level.boxes], head.channels_last)[at]
-        boxes[rows] = _decode_boxes(specs[level.boxes].dequantise(distributions), at, level)
+        boxes[rows] = _decode_boxes(specs[level.boxes].dequantise(distributions), at, level, bins)
         stored = _by_anchor(tensors[level.coefficients], head.channels_last)[at]
         coefficients[rows] = specs[level.coefficients].dequantise(stored)
     scores = np.reciprocal(1 + np.exp(-np.concatenate(logits)[order]), dtype=np.float32)
     return _Candidates(boxes, scores, coefficients)
 
 
-def _decode_boxes(distributions: Float32s, anchors: NDArray[np.intp], level: HeadLevel) -> Float32s:
+def _decode_boxes(
+    distributions: Float32s, anchors: NDArray[np.intp], level: HeadLevel, bins: Float32s
+) -> Float32s:
     """Box edges in input pixels from (K, 64) logits of their distances to the anchor, in strides.
 
-    Each distance is the mean of a softmax over 16 bins: Li et al. 2020, "Generalized Focal Loss", eq. 5.
+    Each distance is the mean of a softmax over 16 `bins`: Li et al. 2020, "Generalized Focal Loss", eq. 5.
     """
-    bins = distributions.reshape(-1, 4, BINS)
-    weights = np.exp(bins - bins.max(2, keepdims=True))
-    distances = (weights @ np.arange(BINS, dtype=np.float32)) / weights.sum(2)
+    logits = distributions.reshape(-1, 4, BINS)
+    weights = np.exp(logits - logits.max(2, keepdims=True))
+    distances = (weights @ bins) / weights.sum(2)
     rows, columns = np.divmod(anchors, level.grid_wh[0])
     centres = np.stack([columns, rows], 1).astype(np.float32) + np.float32(0.5)
     edges: Float32s = np.concatenate([centres - distances[:, :2], centres + distances[:, 2:]], 1)

@@ -47,6 +47,7 @@ def main() -> None:
     facts = {
         "classes": [str(name) for _, name in sorted(names.items())],
         "licence": str(checkpoint.get("license") or "unknown"),
+        "bins": [float(value) for value in model.model[-1].dfl.conv.weight.flatten()],
         "tools": {package: importlib.metadata.version(package) for package in packages},
     }
     args.facts.write_text(json.dumps(facts))

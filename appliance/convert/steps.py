@@ -22,7 +22,14 @@ from appliance.errors import ConvertError
 
 log = logging.getLogger(__name__)
 
-SCRIPTS: Final = Path(__file__).resolve().parent
+HERE: Final = Path(__file__).resolve().parent
+EXPORT_SCRIPT: Final = (HERE / "export_raw_head.py",)
+INT8: Final = (
+    "-c",
+    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('int8', run_name='__main__')",
+    HERE,
+)
+"""The package `int8`, found in this folder alone: the appliance's own needs what is not installed there."""
 STRIDE: Final = 32
 """The input's sides are multiples of the network's largest stride."""
 STEP_TIMEOUT_S: Final = 3600.0
@@ -33,6 +40,8 @@ EXPORT_VARIABLES: Final = {
     "YOLO_AUTOINSTALL": "false",
     "YOLO_OFFLINE": "true",
 }
+METHOD: Final = "least error behind the activation"
+"""What sets the ranges of the int8 model; `docs/calibration.md` compares it with others."""
 QUANTISE_VARIABLES: Final = {"TF_CPP_MIN_LOG_LEVEL": "1"}
 
 
@@ -42,8 +51,9 @@ def convert(
     """Convert a checkpoint to an int8 raw-head TFLite for one input size (pixels, multiples of 32).
 
     `calibration` is a folder of photographs. Writes `out/NAME.tflite` and the sidecar `out/NAME.json`; NAME
-    is `CHECKPOINT-SIZE` unless given. Returns the path of the model. The float graph (`raw_head.onnx`) and
-    the logs stay in `work_folder(...)`. The first time, the two environments are installed: minutes.
+    is `CHECKPOINT-SIZE` unless given. Returns the path of the model. The float graph (`raw_head.onnx`,
+    `float.tflite`) and the logs stay in `work_folder(...)`. The first time, the two environments are
+    installed: minutes.
 
     Raises `ConvertError`, which names the step, and the log where there is one.
     """
@@ -72,11 +82,20 @@ def convert(
             source = ("--checkpoint", checkpoint.resolve(), "--size", str(width), str(height))
             variables = {**EXPORT_VARIABLES, "YOLO_CONFIG_DIR": str(work)}
             exported = _run(
-                "export", export_python, "export_raw_head.py", (*source, "--onnx", onnx), work, variables
+                "export", export_python, EXPORT_SCRIPT, (*source, "--onnx", onnx), work, variables
             )
         with _timed("quantise", "to int8 TFLite"):
-            paths = ("--onnx", onnx, "--pictures", pictures, "--tflite", model)
-            quantised = _run("quantise", tflite_python, "quantise.py", paths, work, QUANTISE_VARIABLES)
+            paths = (
+                "--onnx",
+                onnx,
+                "--pictures",
+                pictures,
+                "--float",
+                work / "float.tflite",
+                "--tflite",
+                model,
+            )
+            quantised = _run("quantise", tflite_python, INT8, paths, work, QUANTISE_VARIABLES)
         pictures.unlink()
         flatbuffer = model.read_bytes()
 
@@ -87,10 +106,11 @@ def convert(
         "classes": exported["classes"],
         "input": quantised["input"],
         "outputs": quantised["outputs"],
+        "bins": exported["bins"],
         "calibration": {
             "folder": calibration.resolve().name,
             "pictures": len(photographs),
-            "method": "min-max",
+            "method": METHOD,
         },
         "tools": {**exported["tools"], **quantised["tools"]},
         "licence": exported["licence"],
@@ -126,17 +146,17 @@ def _check_checkpoint(checkpoint: Path) -> None:
 def _run(
     step: str,
     python: Path,
-    script: str,
+    program: Sequence[str | Path],
     arguments: Sequence[str | Path],
     work: Path,
     variables: dict[str, str],
 ) -> dict[str, Any]:
-    """Run a script of this folder in an environment; returns the facts that it wrote."""
+    """Run one of this folder's programs in an environment; returns the facts that it wrote."""
     facts, log_file = work / f"{step}.json", work / f"{step}.log"
     facts.unlink(missing_ok=True)
     log_file.unlink(missing_ok=True)
     # -I: neither this process' PYTHONPATH nor the modules beside the script get in.
-    command = [python, "-I", SCRIPTS / script, *arguments, "--facts", facts]
+    command = [python, "-I", *program, *arguments, "--facts", facts]
     run_logged(step, command, log_file, work, STEP_TIMEOUT_S, variables)
     found: dict[str, Any] = json.loads(facts.read_bytes())
     return found

@@ -138,7 +138,9 @@ def model_spec(path: Path, interpreter: Interpreter) -> ModelSpec:
         check_scores(arrangement, output_specs)
     except WrongLayout as error:
         raise WrongLayout(f"{path}: {error}") from error
-    return ModelSpec(sidecar.name, model_input, output_specs, layout_of(arrangement), sidecar.demo)
+    return ModelSpec(
+        sidecar.name, model_input, output_specs, layout_of(arrangement), sidecar.demo, sidecar.bins
+    )
 
 
 def tensor_spec(details: Mapping[str, Any]) -> TensorSpec:

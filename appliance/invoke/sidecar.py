@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.data import PLAIN_BINS
 from appliance.errors import ModelError
 
 
@@ -21,6 +22,8 @@ class Sidecar:
     """Of a model that is compiled for the Edge TPU: the one that it was compiled from."""
     edge_tpu: Path | None = None
     """Of a plain model: the one that was compiled from it."""
+    bins: tuple[float, ...] = PLAIN_BINS
+    """See `ModelSpec.bins`."""
 
 
 def read_sidecar(model: Path) -> Sidecar:
@@ -46,4 +49,13 @@ def read_sidecar(model: Path) -> Sidecar:
         demo=content.get("demo", False),
         plain=model.parent / content["plain"] if "plain" in content else None,
         edge_tpu=model.parent / content["edge_tpu"] if "edge_tpu" in content else None,
+        bins=_bins(content.get("bins", list(PLAIN_BINS)), path),
     )
+
+
+def _bins(found: object, path: Path) -> tuple[float, ...]:
+    if not isinstance(found, list) or len(found) != len(PLAIN_BINS):
+        raise ModelError(f'the model\'s description {path} should have "bins" as a list of 16 numbers')
+    if not all(type(value) in (int, float) and 0 <= value <= 100 for value in found):
+        raise ModelError(f'the model\'s description {path} should have "bins" from 0 to 100')
+    return tuple(float(value) for value in found)

@@ -1,10 +1,7 @@
-"""Raw-head ONNX -> int8 TFLite. Run by the TensorFlow environment's Python; imports nothing of the appliance.
+"""Raw-head ONNX -> float and int8 TFLite. Inputs and outputs are NHWC.
 
-Full integer: int8 weights per channel, int8 activations, int8 in and out; ranges are the minima and maxima
-that the calibration pictures produce. Inputs and outputs are NHWC. `--pictures` is a .npy of letterboxed
-pictures, (N, H, W, 3) uint8, red first; the network sees them divided by 255.
-
-Ends with exit code 1 and a last line that says why, if it cannot.
+`--pictures` is a .npy of letterboxed pictures, (N, H, W, 3) uint8, red first; the network sees them divided
+by 255. Ends with exit code 1 and a last line that says why, if it cannot.
 """
 
 from __future__ import annotations
@@ -12,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +19,10 @@ import numpy as np
 import onnx2tf  # type: ignore[import-not-found]
 import tensorflow as tf  # type: ignore[import-untyped]
 
+from . import exact, flatbuffer, ranges
+from .graph import find_head
+from .observe import observe
+
 SAMPLES_FILE = "calibration_image_sample_data_20x128x128x3_float32.npy"
 
 
@@ -31,13 +31,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--onnx", type=Path, required=True)
     parser.add_argument("--pictures", type=Path, required=True)
-    parser.add_argument("--tflite", type=Path, required=True)
+    parser.add_argument("--float", type=Path, required=True, help="float TFLite to write")
+    parser.add_argument("--tflite", type=Path, required=True, help="int8 TFLite to write")
     parser.add_argument("--facts", type=Path, required=True, help="JSON file to write")
     args = parser.parse_args()
 
     pictures = np.load(args.pictures, mmap_mode="r")
     put_samples(pictures, Path.cwd() / SAMPLES_FILE)
-    args.tflite.write_bytes(quantise(args.onnx, pictures))
+    content = to_float(args.onnx, pictures.shape[1:])
+    args.float.write_bytes(content)
+    args.tflite.write_bytes(quantise(content, pictures))
     interpreter = tf.lite.Interpreter(str(args.tflite))
     facts = {
         "input": describe(interpreter.get_input_details()[0]),
@@ -55,27 +58,39 @@ def put_samples(pictures: Any, path: Path) -> None:
     np.save(path, np.stack([pictures[i][rows][:, columns] for i in chosen]).astype(np.float32) / 255)
 
 
-def quantise(onnx_path: Path, pictures: Any) -> bytes:
-    """The int8 flatbuffer."""
+def to_float(onnx_path: Path, shape: tuple[int, ...]) -> bytes:
+    """The float flatbuffer, for inputs (1, *shape)."""
     model = onnx2tf.convert(
         input_onnx_file_path=str(onnx_path),
         not_use_onnxsim=True,
         disable_model_save=True,
         non_verbose=True,
     )
-    function = tf.function(model).get_concrete_function(tf.TensorSpec((1, *pictures.shape[1:]), tf.float32))
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
+    function = tf.function(model).get_concrete_function(tf.TensorSpec((1, *shape), tf.float32))
+    return bytes(tf.lite.TFLiteConverter.from_concrete_functions([function], model).convert())
 
-    def representative_dataset() -> Iterator[list[Any]]:
-        for picture in pictures:
-            yield [picture[np.newaxis].astype(np.float32) / 255]
 
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = representative_dataset
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.int8
-    converter.inference_output_type = tf.int8
-    return bytes(converter.convert())
+def quantise(content: bytes, pictures: Any) -> bytes:
+    """The int8 flatbuffer: int8 weights per channel, int8 activations, int8 in and out."""
+    model, graph = flatbuffer.read(content)
+    if (kind := graph.unknown()) is not None:
+        raise SystemExit(f"the network has an operator {kind}, which this converter cannot quantise")
+    head = find_head(graph)
+    graph = exact.centre_boxes(graph, head)
+    observed = observe(content, graph, head, pictures)
+    for level in head.levels:
+        observed[level.boxes] = ranges.centred(observed[level.boxes])
+    scales = {
+        tensor: exact.channel_scales(observed[tensor].low, observed[tensor].high)
+        for tensor in exact.scalable(graph)
+    }
+    for tensor, scale in scales.items():
+        product = graph.silu_of(tensor)
+        assert product is not None
+        for scaled in (tensor, product):
+            observed[scaled] = observed[scaled].scaled(scale)
+    graph, unscaled = exact.scale_channels(graph, scales)
+    return flatbuffer.write(model, graph, ranges.choose(graph, head, observed, scales, unscaled))
 
 
 def describe(tensor: Any) -> dict[str, Any]:
