@@ -187,11 +187,8 @@ def test_int8_model_says_what_the_float_model_says(
     assert sidecar["layout"] == "raw head"
     assert sidecar["input_wh"] == [256, 256]
     assert len(sidecar["classes"]) == 80
-    assert sidecar["calibration"] == {
-        "folder": "calibration",
-        "pictures": 24,
-        "method": "least error behind the activation",
-    }
+    assert sidecar["calibration"] == {"folder": "calibration", "pictures": 24, "method": METHOD}
+    assert sidecar["bins"][1] == pytest.approx(0.9448, abs=1e-4)
     assert sidecar["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
     assert sidecar["checkpoint"]["sha256"] == hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest()
     assert sidecar["tools"]["tensorflow"] == "2.19.0"
