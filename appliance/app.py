@@ -36,6 +36,9 @@ from appliance.readout import About
 from appliance.saver import Saver
 from appliance.viewer import Viewer
 
+INVOKE_STUCK_S = 60.0
+"""Longer than the limits that the backends have themselves: a device may take 30 s to load its model."""
+
 
 class App:
     """A wired pipeline with the viewer that ends it."""
@@ -130,6 +133,7 @@ def wire(config: Config, source: Source, backend: Backend, display: Display, met
         partial(stages.invoke, backend, inputs, outputs, stop, metrics, notices),
         (outputs,),
         may_outlast=True,
+        longest_s=INVOKE_STUCK_S,
     )
     pipeline.stage(
         "interpret",

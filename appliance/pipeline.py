@@ -12,12 +12,15 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from appliance.errors import StageStuck
+from appliance.progress import Progress, StopEvent
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 JOIN_S = 1.5
 """How long all stages together may take to end once they were told to."""
+STUCK_S = 15.0
+"""How long a stage may work on one item. The limits of the sources themselves are shorter (10 s at most)."""
 _CHECK_S = 1.0
 """No wait is longer than this without a look around, even if a wake-up were lost."""
 
@@ -34,11 +37,18 @@ class Slot(Generic[T]):
     """Hands items from one thread to another, one at a time.
 
     With `newest_wins` a `put` replaces what has not been taken yet; otherwise it waits until that is taken.
+    Its waits are declared ones, and each call is progress of the stage that calls.
     """
 
-    def __init__(self, newest_wins: bool, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        newest_wins: bool,
+        on_change: Callable[[], None] = lambda: None,
+        progress: Progress | None = None,
+    ) -> None:
         self._newest_wins = newest_wins
         self._on_change = on_change
+        self._progress = progress or Progress()
         self._changed = threading.Condition()
         self._item: T | None = None
         self._poked = False
@@ -47,7 +57,7 @@ class Slot(Generic[T]):
 
     def put(self, item: T) -> bool:
         """Hand an item over; returns whether an earlier one was dropped for it. Raises `Stopped`."""
-        with self._changed:
+        with self._progress.waiting(), self._changed:
             while self._item is not None and not self._newest_wins and not self._stopped:
                 self._changed.wait(_CHECK_S)
             if self._stopped:
@@ -67,7 +77,7 @@ class Slot(Generic[T]):
 
     def take_or_poke(self) -> T | None:
         """Wait for the next item, or for a `poke`, which gives None. Raises `Closed` or `Stopped`."""
-        with self._changed:
+        with self._progress.waiting(), self._changed:
             while self._item is None and not (self._poked or self._closed or self._stopped):
                 self._changed.wait(_CHECK_S)
             self._poked = False
@@ -75,7 +85,7 @@ class Slot(Generic[T]):
 
     def poll(self) -> T | None:
         """The item if there is one; never waits. Raises `Closed` or `Stopped`."""
-        with self._changed:
+        with self._progress.waiting(), self._changed:
             return self._pop()
 
     def _pop(self) -> T | None:
@@ -133,7 +143,8 @@ class Pipeline:
     """
 
     def __init__(self) -> None:
-        self.stopping = threading.Event()
+        self.progress = Progress()
+        self.stopping: threading.Event = StopEvent(self.progress)
         """Set once everything is to end; waits in sources and the like watch it."""
         self._stop_asked = False
         self._deadline_s: float | None = None
@@ -146,7 +157,7 @@ class Pipeline:
 
     def slot(self, newest_wins: bool, on_change: Callable[[], None] = lambda: None) -> Slot[T]:
         """A slot that is stopped with the pipeline."""
-        slot: Slot[T] = Slot(newest_wins, on_change)
+        slot: Slot[T] = Slot(newest_wins, on_change, self.progress)
         self._stoppables.append(slot)
         return slot
 
@@ -156,18 +167,21 @@ class Pipeline:
         body: Callable[[], None],
         feeds: tuple[Closable, ...],
         may_outlast: bool = False,
+        longest_s: float | None = None,
     ) -> None:
         """Add a thread that runs `body` once and then closes what it feeds.
 
         `may_outlast`: it may be in a call that takes long and cannot be interrupted, such as running a large
         network, and is then left behind without an error; it ends after that call, or with the process.
+        `longest_s`: how long it may work on one item before it counts as stuck; `STUCK_S` if None.
         """
         if may_outlast:
             self._may_outlast.add(name)
 
         def run() -> None:
             try:
-                body()
+                with self.progress.stage(name, STUCK_S if longest_s is None else longest_s):
+                    body()
             except Closed:
                 pass
             except Stopped:

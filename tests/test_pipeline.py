@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -170,3 +171,53 @@ def test_check_ends_the_main_loop(how: str) -> None:
 
     pipeline.run(main)
     assert told_before_the_main_loop_ended == [True]
+
+
+def _stuck_after(pipeline: Pipeline, seconds: float) -> tuple[str, ...]:
+    seen: list[str] = []
+
+    def main() -> None:
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            seen.extend(pipeline.progress.stuck())
+            time.sleep(0.02)
+
+    with contextlib.suppress(StageStuck):
+        pipeline.run(main)
+    return tuple(sorted(set(seen)))
+
+
+def test_a_stage_that_works_too_long_on_one_item_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_module, "JOIN_S", 0.2)
+    pipeline = Pipeline()
+    pipeline.stage("wedged", _never, (), longest_s=0.3)
+    pipeline.stage("patient", lambda: time.sleep(1), (), longest_s=30)
+    assert _stuck_after(pipeline, 0.8) == ("wedged",)
+
+
+def test_waits_and_hand_overs_are_no_standstill() -> None:
+    pipeline = Pipeline()
+    nothing: Slot[int] = pipeline.slot(newest_wins=True)
+    full: Slot[int] = pipeline.slot(newest_wins=False)
+    busy: Slot[int] = pipeline.slot(newest_wins=True)
+
+    def put_where_nobody_takes() -> None:
+        while True:
+            full.put(1)
+
+    def work() -> None:
+        while True:
+            time.sleep(0.02)
+            busy.put(1)
+
+    pipeline.stage("take", lambda: nothing.take() and None, (), longest_s=0.5)
+    pipeline.stage("put", put_where_nobody_takes, (), longest_s=0.5)
+    pipeline.stage("pause", lambda: pipeline.stopping.wait() and None, (), longest_s=0.5)
+    pipeline.stage("work", work, (), longest_s=0.5)
+    assert _stuck_after(pipeline, 1.2) == ()
+
+
+def test_a_stage_that_ended_is_not_stuck() -> None:
+    pipeline = Pipeline()
+    pipeline.stage("short", lambda: None, (), longest_s=0.1)
+    assert _stuck_after(pipeline, 0.4) == ()
