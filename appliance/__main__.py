@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from appliance import __version__
+from appliance import __version__, systemd
 from appliance.commands import bench, convert, doctor, run
 from appliance.errors import ApplianceError
 
@@ -19,11 +19,14 @@ _COMMANDS = (run, convert, bench, doctor)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. What a user can cause ends in one line on standard error and a distinct code."""
     options = _parser().parse_args(arguments)
+    in_journal = systemd.stderr_is_journal()
+    handler = logging.StreamHandler(sys.stderr)
+    formatter = systemd.JournalFormatter if in_journal else logging.Formatter
+    handler.setFormatter(
+        formatter("%(levelname)s %(threadName)s %(name)s: %(message)s" if options.debug else "%(message)s")
+    )
     logging.basicConfig(
-        level=logging.DEBUG if options.debug else logging.INFO,
-        format="%(levelname)s %(threadName)s %(name)s: %(message)s" if options.debug else "%(message)s",
-        stream=sys.stderr,
-        force=True,
+        level=logging.DEBUG if options.debug else logging.INFO, handlers=[handler], force=True
     )
     # A thread that holds the interpreter lock gives it up after 1 ms instead of 5, so that the stage that
     # feeds the device does not wait for one that draws.
@@ -34,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ApplianceError as error:
         if options.debug:
             raise
-        print(f"appliance: {error}", file=sys.stderr)
+        systemd.status(str(error))
+        print(f"{'<3>' if in_journal else ''}appliance: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # whoever read the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -34,6 +34,7 @@ from appliance.pipeline import Pipeline, Slot
 from appliance.preprocess import Preprocessor
 from appliance.readout import About
 from appliance.saver import Saver
+from appliance.systemd import Service
 from appliance.viewer import Viewer
 
 INVOKE_STUCK_S = 60.0
@@ -145,5 +146,8 @@ def wire(config: Config, source: Source, backend: Backend, display: Display, met
     )
     about = About(backend.spec.name, backend.spec.demo)
     saver = Saver(Path(config.output), about.model)
-    viewer = Viewer(display, pictures, layers, wake, board, pipeline.check, metrics, notices, about, saver)
+    service = Service(pipeline.progress.stuck)
+    viewer = Viewer(
+        display, pictures, layers, wake, board, pipeline.check, metrics, notices, about, saver, service
+    )
     return App(pipeline, viewer)

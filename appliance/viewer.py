@@ -18,6 +18,7 @@ from appliance.prompts import pick
 from appliance.readout import About, readout
 from appliance.saver import Saver
 from appliance.stages import LooksBoard
+from appliance.systemd import Service
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Viewer:
         notices: Notices,
         about: About,
         saver: Saver,
+        service: Service,
     ) -> None:
         """Made in the main thread, before the stages start.
 
@@ -60,6 +62,7 @@ class Viewer:
         self._notices = notices
         self._about = about
         self._saver = saver
+        self._service = service
 
         self._picture: Frame | None = None
         self._layer: Layer | None = None
@@ -67,6 +70,8 @@ class Viewer:
         self._hud = Hud()
         self._changed = False
         """Something other than `_hud` changed, so that the view has to be shown again."""
+        self._presents = False
+        """A picture or a notice is to be seen."""
         self._readout: tuple[str, ...] = ()
         self._readout_due_s = 0.0
         self._toast = ""
@@ -82,9 +87,11 @@ class Viewer:
             except Closed:
                 while self._display.busy():  # nobody is in a hurry: it is all to be written
                     self._check()
+                    self._service.presenting()
                     time.sleep(_POLL_S)
                 raise
         finally:
+            self._service.stopping()
             self._saver.close()
             for words in self._saver.news():
                 _log.info("%s", words)
@@ -99,9 +106,13 @@ class Viewer:
             for user_input in self._display.poll():
                 self._act(user_input)
             self._show()
+            if self._presents:
+                self._service.presenting()
             if time.monotonic() >= statistics_due_s:
                 statistics_due_s += _STATISTICS_S
-                _log.info(statistics_line(self._metrics.snapshot()))
+                figures = statistics_line(self._metrics.snapshot())
+                _log.info("%s", figures)
+                self._service.status("; ".join((*self._notices.current(), figures)))
 
     def _show(self) -> None:
         layer = self._layers.poll()
@@ -128,6 +139,7 @@ class Viewer:
         self._hud, self._changed = hud, False
         view = View(self._picture, self._layer, hud)
         self._display.show(view)
+        self._presents = view.frame is not None or bool(hud.notices)
         if picture is not None:
             self._metrics.picture_shown(picture.index)
         if new_masks and layer is not None:

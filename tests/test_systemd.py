@@ -1,0 +1,236 @@
+"""What systemd is told, by the real program over a real socket; and the unit, by systemd's own checks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from appliance import systemd
+from appliance.config import PROJECT_ROOT
+
+UNIT = PROJECT_ROOT / "systemd" / "appliance.service"
+DROP_IN = PROJECT_ROOT / "systemd" / "growing-pauses.conf"
+_NO_SCREEN = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET")
+# The program, but for a stage that is stuck while the file named last is there, which soon counts.
+_WEDGED = """
+import sys, time
+from pathlib import Path
+from appliance import pipeline, stages
+from appliance.__main__ import main
+pipeline.STUCK_S = 1.0
+real, wedge = stages.postprocess, Path(sys.argv.pop())
+def postprocess(*given):
+    while wedge.exists():
+        wedge.with_name("reached").touch()
+        time.sleep(0.05)
+    return real(*given)
+stages.postprocess = postprocess
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+class Listener:
+    """systemd's end of the socket."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.heard: list[str] = []
+        self._unread: list[str] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+
+    def listen(self, seconds: float) -> list[str]:
+        """What comes in this time."""
+        end_s, heard = time.monotonic() + seconds, []
+        while (left_s := end_s - time.monotonic()) > 0:
+            self._socket.settimeout(left_s)
+            try:
+                heard.append(self._socket.recv(4096).decode())
+            except TimeoutError:
+                break
+        self.heard += heard
+        return heard
+
+    def wait_for(self, start: str, seconds: float = 30) -> str:
+        """The next message that begins so."""
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            self._unread = self._unread or self.listen(0.2)
+            while self._unread:
+                if (words := self._unread.pop(0)).startswith(start):
+                    return words
+        raise AssertionError(f"no {start} within {seconds} s, but {self.heard}")
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[Listener]:
+    listener = Listener(tmp_path / "notify")
+    yield listener
+    listener.close()
+
+
+@contextmanager
+def program(
+    *command: str | Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    clean = {name: value for name, value in os.environ.items() if name not in _NO_SCREEN}
+    with subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**clean, **(environment or {})},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _environment(listener: Listener, watchdog_s: float = 2.0) -> dict[str, str]:
+    return {"NOTIFY_SOCKET": str(listener.path), "WATCHDOG_USEC": str(int(watchdog_s * 1e6))}
+
+
+_HEADLESS = ("run", "--source", "scene", "--display", "null", "--backend", "cpu")
+
+
+def test_ready_watchdog_status_stopping(listener: Listener) -> None:
+    with program("-m", "appliance", *_HEADLESS, environment=_environment(listener)) as process:
+        listener.wait_for("READY=1")
+        assert listener.heard[0] == "READY=1"
+        for _ in range(3):
+            listener.wait_for("WATCHDOG=1", 10)
+        assert re.match(r"STATUS=masks .*/s, pictures .*on CPU", listener.wait_for("STATUS=", 25))
+        process.send_signal(signal.SIGTERM)
+        listener.wait_for("STOPPING=1", 10)
+        assert process.wait(10) == 0
+        listener.listen(0.2)
+    assert listener.heard.count("READY=1") == 1
+    assert listener.heard[-1] == "STOPPING=1"
+
+
+def test_a_wedged_stage_is_named_and_gets_no_watchdog(listener: Listener, tmp_path: Path) -> None:
+    wedge = tmp_path / "wedge"
+    command = ("-c", _WEDGED, *_HEADLESS, wedge)
+    with program(*command, environment=_environment(listener)):
+        listener.wait_for("READY=1")
+        listener.wait_for("WATCHDOG=1", 10)
+        wedge.touch()
+        assert "interpret" in listener.wait_for("STATUS=stuck", 15)
+        assert "WATCHDOG=1" not in listener.listen(3)  # although the picture goes on
+        wedge.unlink()
+        listener.wait_for("WATCHDOG=1", 10)
+
+
+def test_nothing_is_ready_before_there_is_a_picture(listener: Listener, tmp_path: Path) -> None:
+    wedge = tmp_path / "wedge"
+    wedge.touch()
+    still = tmp_path / "still.jpg"
+    shutil.copy(next((PROJECT_ROOT / "appliance" / "capture" / "photos").glob("*.jp*g")), still)
+    # Not live: a picture is shown with its masks, so here never.
+    command = ("-c", _WEDGED, "run", "--source", still, "--display", "null", "--backend", "cpu", wedge)
+    with program(*command, environment=_environment(listener)):
+        end_s = time.monotonic() + 30
+        while not wedge.with_name("reached").exists():
+            assert time.monotonic() < end_s
+            time.sleep(0.05)
+        assert listener.listen(1) == []
+        wedge.unlink()
+        listener.wait_for("READY=1")
+        listener.wait_for("STOPPING=1")
+
+
+def test_the_reason_of_a_failure_is_the_status(listener: Listener, tmp_path: Path) -> None:
+    wrong = tmp_path / "config.yaml"
+    wrong.write_text("sauce: scene\n")
+    command = ("-m", "appliance", "run", "--config", wrong)
+    with program(*command, environment=_environment(listener)) as process:
+        words = listener.wait_for("STATUS=")
+        assert process.wait(10) == 2
+    assert "sauce" in words
+    assert "\n" not in words
+
+
+def test_a_socket_that_is_gone_does_no_harm(tmp_path: Path) -> None:
+    environment = {"NOTIFY_SOCKET": str(tmp_path / "gone"), "WATCHDOG_USEC": "2000000"}
+    command = ("-m", "appliance", *_HEADLESS, "--seconds", "2")
+    with program(*command, environment=environment) as process:
+        assert process.wait(40) == 0
+
+
+def test_abstract_socket() -> None:
+    name = f"appliance-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as there:
+        there.bind(f"\0{name}")
+        there.settimeout(2)
+        systemd.notify("READY=1", {"NOTIFY_SOCKET": f"@{name}"})
+        assert there.recv(100) == b"READY=1"
+
+
+def test_levels_for_the_journal_only(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    wrong = tmp_path / "config.yaml"
+    wrong.write_text("sauce: scene\n")
+    command = [sys.executable, "-m", "appliance", "run", "--config", str(wrong)]
+    for is_journal in (True, False):
+        with log.open("w") as stderr:
+            there = os.fstat(stderr.fileno())
+            stream = f"{there.st_dev}:{there.st_ino + (not is_journal)}"
+            environment = {**os.environ, "JOURNAL_STREAM": stream}
+            subprocess.run(command, stderr=stderr, env=environment, timeout=30, check=False)
+        assert log.read_text().startswith("<3>appliance: " if is_journal else "appliance: ")
+
+
+@pytest.mark.parametrize(
+    ("level", "prefix"),
+    [(logging.DEBUG, "<7>"), (logging.INFO, "<6>"), (logging.WARNING, "<4>"), (logging.CRITICAL, "<3>")],
+)
+def test_each_line_has_its_priority(level: int, prefix: str) -> None:
+    record = logging.LogRecord("here", level, "here.py", 1, "one\ntwo", None, None)
+    assert systemd.JournalFormatter().format(record) == f"{prefix}one\n{prefix}two"
+
+
+def _analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not here")
+    command = ["systemd-analyze", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def _version() -> int:
+    return int(_analyze("--version").stdout.split()[1])
+
+
+@pytest.mark.parametrize("with_drop_in", [False, True])
+def test_systemd_understands_every_line(tmp_path: Path, with_drop_in: bool) -> None:
+    if with_drop_in and _version() < 254:
+        pytest.skip("systemd here is older than what the drop-in is for")
+    # The program is not where the unit wants it, and that alone would be a complaint.
+    text = re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text())
+    unit = tmp_path / UNIT.name
+    unit.write_text(text)
+    if with_drop_in:
+        (tmp_path / f"{UNIT.name}.d").mkdir()
+        shutil.copy(DROP_IN, tmp_path / f"{UNIT.name}.d")
+    done = _analyze("verify", "--man=no", unit)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_hardened() -> None:
+    done = _analyze("security", "--offline=yes", "--threshold=50", "--no-pager", UNIT)
+    assert done.returncode == 0, done.stdout + done.stderr
