@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -356,3 +358,22 @@ def test_the_device_has_its_next_input_before_its_last_result_is_handed_on() -> 
     assert order.count("hand on") == order.count("start") == 3
     assert order[:3] == ["start", "start", "hand on"]
     assert backend.closed
+
+
+@pytest.mark.parametrize("with_notice", [False, True])
+def test_a_notice_without_a_picture_is_presented_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_notice: bool
+) -> None:
+    def read(number: int) -> Frame:
+        if with_notice:
+            raise SourceLost("unplugged")
+        time.sleep(0.1)
+        raise SourceTruncated("too early")  # an end without a picture, and no notice of it
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(0.5)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with contextlib.suppress(SourceTruncated):
+            run(ScriptedSource(read, live=True), ScriptedBackend(lambda _: 0), Witness(), seconds=0.6)
+        assert systemd.recv(100) == (b"READY=1" if with_notice else b"STOPPING=1")
