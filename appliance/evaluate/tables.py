@@ -1,0 +1,119 @@
+"""The report's tables, from the figures that --json writes. Pure."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+
+_SIZES = ("all", "over_5", "under_5", "under_1")
+_TITLES = {
+    "vs_1024": "Against the float model at 1024",
+    "vs_own_size": "Against the float model at the model's own size",
+    "vs_polygons": "Against the labelled polygons",
+}
+
+
+def tables(figures: Mapping[str, object]) -> str:
+    """All of them, as HTML."""
+    parts = [_summary(figures), *(_comparison(figures, section, title) for section, title in _TITLES.items())]
+    return "\n".join([*parts, _rules(figures)])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    def cell(tag: str, value: object) -> str:
+        text = "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+        return f"<{tag}>{html.escape(text)}</{tag}>"
+
+    lines = ["<table><tr>", *(cell("th", name) for name in head), "</tr>"]
+    for row in rows:
+        lines += ["<tr>", *(cell("td", value) for value in row), "</tr>"]
+    return "".join([*lines, "</table>"])
+
+
+def _get(figures: object, *names: str) -> object:
+    for name in names:
+        figures = figures.get(name) if isinstance(figures, dict) else None
+    return figures
+
+
+def _entries(figures: object, *names: str) -> list[dict[str, object]]:
+    found = _get(figures, *names)
+    assert isinstance(found, list)
+    return found
+
+
+def _summary(figures: Mapping[str, object]) -> str:
+    """The paper's table 3: best match against the reference at 1024, and what it costs."""
+    head = (
+        "",
+        "format",
+        "MB",
+        "masks",
+        *_SIZES,
+        "precision",
+        "median ms",
+        "p95 ms",
+        "per second",
+        "times",
+        "memory MB",
+    )
+    rows = []
+    for entry in _entries(figures, "reference", "sizes"):
+        wide, high = (int(side) for side in _sides(entry))
+        best = [_get(entry, "vs_1024", "best_match", size) for size in _SIZES]
+        latency = [_get(entry, "latency", name) for name in ("median_ms", "p95_ms", "per_second")]
+        name = f"{_get(figures, 'reference', 'name')} {wide}x{high}"
+        precision = _get(entry, "vs_1024", "precision")
+        memory = _get(figures, "reference", "peak_memory_mb")
+        rows.append([name, "PyTorch float", None, entry["masks"], *best, precision, *latency, None, memory])
+    for entry in _entries(figures, "models"):
+        best = [_get(entry, "vs_1024", "best_match", size) for size in _SIZES]
+        latency = [_get(entry, "latency", name) for name in ("median_ms", "p95_ms", "per_second")]
+        precision = _get(entry, "vs_1024", "precision")
+        costs = [entry["ratio_to_reference"], entry["peak_memory_mb"]]
+        first = [entry["name"], entry["format"], entry["size_mb"], entry["masks"]]
+        rows.append([*first, *best, precision, *latency, *costs])
+    return "<h2>Formats</h2><p>Best match against the reference at 1024; mean IoU.</p>" + _table(head, rows)
+
+
+def _sides(entry: Mapping[str, object]) -> list[int]:
+    sides = entry["input_wh"]
+    assert isinstance(sides, list)
+    return sides
+
+
+def _comparison(figures: Mapping[str, object], section: str, title: str) -> str:
+    rows: list[list[object]] = []
+    box = _get(figures, "prompt_box_alone", section)
+    if box is not None:
+        rows.append(["the prompt's box, filled", "", *(_get(box, size) for size in _SIZES), None])
+    for entry in _entries(figures, "reference", "sizes"):
+        if _get(entry, section) is not None:
+            wide, high = _sides(entry)
+            rows += _kinds(f"float {wide}x{high}", entry[section])
+    for entry in _entries(figures, "models"):
+        if entry[section] is not None:
+            rows += _kinds(str(entry["name"]), entry[section])
+            equal = _get(entry, "at_equal_count")
+            name = f"{entry['name']}, confidence {_get(equal, 'confidence')}"
+            rows += _kinds(name, _get(equal, section))
+    if not rows:
+        return ""
+    head = ("", "prompt", *_SIZES, "extra runs")
+    return f"<h2>{title}</h2><p>Mean IoU.</p>" + _table(head, rows)
+
+
+def _kinds(name: str, compared: object) -> list[list[object]]:
+    assert isinstance(compared, dict)
+    return [
+        [name, kind, *(_get(value, size) for size in _SIZES), _get(value, "extra_invokes")]
+        for kind, value in compared.items()
+        if isinstance(value, dict)
+    ]
+
+
+def _rules(figures: Mapping[str, object]) -> str:
+    rules = figures["rules"]
+    assert isinstance(rules, dict)
+    items = "".join(f"<dt>{name}</dt><dd>{html.escape(rule)}</dd>" for name, rule in rules.items())
+    return f"<h2>Rules</h2><dl>{items}</dl>"

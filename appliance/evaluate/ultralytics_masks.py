@@ -1,0 +1,105 @@
+"""The float reference's masks, by Ultralytics itself. Run by the export environment's Python; imports nothing
+of the appliance.
+
+    predict(imgsz=(H, W), conf=0.25, iou=0.7, agnostic_nms=True, max_det=300, retina_masks=True, rect=False)
+
+`agnostic_nms`: masks of objects, whatever the class. `retina_masks`: mask logits are interpolated to the
+picture's own pixels before they are compared with 0. `rect=False`: letterboxed into the whole input, as
+for a TFLite model. Writes a line of JSON for each picture: `name`, `size` (height, width), `invoke_ms`, and
+`instances` with `score`, `bbox` (left, top, width, height) and `counts`, the mask as COCO's uncompressed run
+lengths. Pictures whose line is there already are left out, so a run that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch  # type: ignore[import-not-found]
+from ultralytics import YOLO  # type: ignore[import-not-found]
+from ultralytics.utils.nms import TorchNMS  # type: ignore[import-not-found]
+
+
+def main() -> None:
+    """Read the command line, segment every picture."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--size", type=int, nargs=2, required=True, metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--pictures", type=Path, required=True, help="a JSON list of paths")
+    parser.add_argument("--lines", type=Path, required=True, help="the file to write, or to go on with")
+    parser.add_argument("--memory", type=Path, required=True, help="gets this process' peak memory in bytes")
+    args = parser.parse_args()
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    paths = [Path(path) for path in json.loads(args.pictures.read_text())]
+    lines = args.lines.read_text().splitlines() if args.lines.exists() else []
+    done = {json.loads(line)["name"] for line in lines}
+    settings = {
+        "imgsz": (args.size[1], args.size[0]),
+        "conf": 0.25,
+        "iou": 0.7,
+        "agnostic_nms": True,
+        "max_det": 300,
+        "retina_masks": True,
+        "rect": False,
+        "device": "cpu",
+        "verbose": False,
+    }
+    stand_in_for_torchvision()
+    model = YOLO(str(args.checkpoint), task="segment")
+    with args.lines.open("a") as file:
+        for path in paths:
+            if path.name not in done:
+                file.write(json.dumps({"name": path.name, **segment(model, path, settings)}) + "\n")
+                file.flush()
+    args.memory.write_text(str(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+
+
+def stand_in_for_torchvision() -> None:
+    """Give Ultralytics its own NMS as torchvision's, which is all that predicting imports it for.
+
+    The environment has torchvision's metadata only: its wheels fit one build of torch each.
+    """
+    ops = types.SimpleNamespace(nms=TorchNMS.nms)
+    sys.modules["torchvision"] = types.SimpleNamespace(ops=ops)  # type: ignore[assignment]
+
+
+def segment(model: Any, path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """All instances of a picture, best score first."""
+    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise SystemExit(f"{path} cannot be read as a picture; take it out of the folder")
+    (result,) = model.predict(bgr, **settings)
+    instances = []
+    if result.masks is not None:
+        masks = result.masks.data.to(torch.uint8).numpy()
+        for mask, box, score in zip(masks, result.boxes.xyxy.numpy(), result.boxes.conf.numpy(), strict=True):
+            left, top, right, bottom = (float(side) for side in box)
+            bbox = [round(side, 2) for side in (left, top, right - left, bottom - top)]
+            instances.append({"score": round(float(score), 5), "bbox": bbox, "counts": run_lengths(mask)})
+    return {
+        "size": list(bgr.shape[:2]),
+        "invoke_ms": round(float(result.speed["inference"]), 2),
+        "instances": instances,
+    }
+
+
+def run_lengths(mask: Any) -> list[int]:
+    """COCO's run lengths of a (H, W) mask of 0 and 1: column after column, beginning with those of 0."""
+    flat = mask.T.reshape(-1)
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    edges = [0, *changes.tolist(), len(flat)]
+    runs = np.diff(edges).tolist()
+    return [0, *runs] if flat[0] else runs
+
+
+if __name__ == "__main__":
+    main()
