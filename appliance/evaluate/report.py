@@ -22,11 +22,11 @@ from appliance.evaluate.tables import tables
 
 _SHOWN_PER_GROUP = 3
 _PROMPTS_PER_GROUP = 4
-_STYLE = """body{font:15px sans-serif;margin:2em auto;max-width:75em;padding:0 1em}
+_STYLE = """body{font:15px sans-serif;margin:2em auto;max-width:85em;padding:0 1em}
 table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .7em;
 border-bottom:1px solid #ddd;text-align:right}
-td:first-child,th:first-child{text-align:left}.row{display:flex;gap:.5em;flex-wrap:wrap;margin:.7em 0}
-figure{margin:0}figcaption{font-size:12px;max-width:20em}img{max-width:22em;max-height:22em}"""
+td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}.row{display:flex;gap:.5em;flex-wrap:wrap;margin:.7em 0}
+figure{margin:0}figcaption{font-size:12px;max-width:18em}img{max-width:16em;max-height:18em}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ def _prompts(asked: Sequence[_Asked], second_look: bool) -> list[str]:
         rows.append(f"<h3>{title}</h3>")
         for one in group:
             rgb = one.picture.rgb()
-            name = f"{one.picture.name}, {100 * one.want.part:.1f} % of the picture: what was wanted"
+            name = f"{one.picture.name}, {100 * one.want.part:.2g} % of the picture: what was wanted"
             columns = [
                 _figure(prompted(rgb, one.want, one.want.rle), name),
                 _figure(prompted(rgb, one.want, one.answer), f"first pass: {one.plain:.2f}"),

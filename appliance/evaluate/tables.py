@@ -6,6 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 
 _SIZES = ("all", "over_5", "under_5", "under_1")
+_SIZE_HEADS = ("all", "over 5 %", "under 5 %", "under 1 %")
 _TITLES = {
     "vs_1024": "Against the float model at 1024",
     "vs_own_size": "Against the float model at the model's own size",
@@ -21,7 +22,9 @@ def tables(figures: Mapping[str, object]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     def cell(tag: str, value: object) -> str:
-        text = "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+        if isinstance(value, float):
+            value = f"{value:.3f}" if value < 10 else f"{value:.1f}"
+        text = "–" if value is None else str(value)
         return f"<{tag}>{html.escape(text)}</{tag}>"
 
     lines = ["<table><tr>", *(cell("th", name) for name in head), "</tr>"]
@@ -49,12 +52,12 @@ def _summary(figures: Mapping[str, object]) -> str:
         "format",
         "MB",
         "masks",
-        *_SIZES,
+        *_SIZE_HEADS,
         "precision",
         "median ms",
         "p95 ms",
         "per second",
-        "times",
+        "times as fast",
         "memory MB",
     )
     rows = []
@@ -73,7 +76,8 @@ def _summary(figures: Mapping[str, object]) -> str:
         costs = [entry["ratio_to_reference"], entry["peak_memory_mb"]]
         first = [entry["name"], entry["format"], entry["size_mb"], entry["masks"]]
         rows.append([*first, *best, precision, *latency, *costs])
-    return "<h2>Formats</h2><p>Best match against the reference at 1024; mean IoU.</p>" + _table(head, rows)
+    about = "Best match against the reference at 1024; mean IoU. Memory is the peak of the process."
+    return f"<h2>Formats</h2><p>{about}</p>" + _table(head, rows)
 
 
 def _sides(entry: Mapping[str, object]) -> list[int]:
@@ -99,7 +103,7 @@ def _comparison(figures: Mapping[str, object], section: str, title: str) -> str:
             rows += _kinds(name, _get(equal, section))
     if not rows:
         return ""
-    head = ("", "prompt", *_SIZES, "extra runs")
+    head = ("", "prompt", *_SIZE_HEADS, "extra runs")
     return f"<h2>{title}</h2><p>Mean IoU.</p>" + _table(head, rows)
 
 
