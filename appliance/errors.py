@@ -17,6 +17,8 @@ ApplianceError                 1
 │   ├── NoScreen              31
 │   └── OutputNotWritable     32
 ├── ConvertError              40
+│   └── LossTooGreat          41   a step of the conversion made too much of a difference
+├── DownloadError             45   the file is not there, not the one that was expected, or out of reach
 ├── EdgeTpuError              60
 │   ├── NoEdgeTpu             61   none is plugged in, or not the named one, or it does not answer
 │   ├── NoEdgeTpuLibrary      62   libedgetpu is not installed, or cannot be loaded
@@ -131,6 +133,18 @@ class ConvertError(ApplianceError):
     """A step of the conversion failed."""
 
     exit_code = 40
+
+
+class LossTooGreat(ConvertError):
+    """What a step of the conversion gave says something else than what went in."""
+
+    exit_code = 41
+
+
+class DownloadError(ApplianceError):
+    """A file cannot be downloaded, or is not the one that was expected."""
+
+    exit_code = 45
 
 
 class EvaluateError(ApplianceError):
