@@ -19,7 +19,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from appliance.convert import convert, environments
-from appliance.convert.calibration import load_pictures
+from appliance.convert.calibration import load_pictures, spread
 from appliance.convert.environments import EXPORT, TFLITE, Environment, ensure, find_python
 from appliance.convert.steps import METHOD, work_folder
 from appliance.errors import ConvertError
@@ -142,9 +142,9 @@ def float_outputs(graph: Path, pictures: np.ndarray, folder: Path) -> dict[str, 
 
 
 def as_read(name: str, values: np.ndarray) -> np.ndarray:
-    """What the appliance reads out of an output: distances, scores of at least 0.01, the rest as it is."""
+    """What the appliance reads out of an output: distances, scores of at least 0.0025, the rest as it is."""
     if name.startswith("class"):
-        return 1 / (1 + np.exp(-np.maximum(values, -4.6)))
+        return 1 / (1 + np.exp(-np.maximum(values, -6.0)))
     if name.startswith("box"):
         weights = np.exp(values.reshape(*values.shape[:3], 4, 16))
         return weights @ np.arange(16) / weights.sum(-1)
@@ -270,6 +270,13 @@ def test_calibration_picture_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     with pytest.raises(ConvertError, match=r"broken\.jpg cannot be read as a picture"):
         load_pictures([tmp_path / "broken.jpg"], (64, 64))
+
+
+def test_calibration_spreads_over_a_large_folder() -> None:
+    paths = [Path(f"{number:04}.jpg") for number in range(1000)]
+    assert spread(paths, 4) == [paths[0], paths[250], paths[500], paths[750]]
+    assert spread(paths[:3], 4) == paths[:3]
+    assert len(set(spread(paths[:150]))) == 100
 
 
 def test_calibration_pictures_are_letterboxed_in_grey(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from appliance.errors import ConvertError
 from appliance.preprocess import Preprocessor
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+MOST = 100
+"""Photographs that a calibration uses; 25 to 100 do equally well."""
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -25,6 +27,13 @@ def find_pictures(folder: Path) -> list[Path]:
             f"calibrate: {folder} holds no .jpg or .png; about 100 varied photographs are needed"
         )
     return pictures
+
+
+def spread(paths: list[Path], most: int = MOST) -> list[Path]:
+    """At most this many of the paths, evenly spread: neighbours in a folder are often alike."""
+    if len(paths) <= most:
+        return paths
+    return [paths[index * len(paths) // most] for index in range(most)]
 
 
 def load_pictures(paths: list[Path], size_wh: tuple[int, int]) -> NDArray[np.uint8]:

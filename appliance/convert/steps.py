@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from appliance.convert.calibration import find_pictures, load_pictures
+from appliance.convert.calibration import find_pictures, load_pictures, spread
 from appliance.convert.environments import EXPORT, TFLITE, cache_folder, ensure, locked, run_logged
 from appliance.data import Layout
 from appliance.errors import ConvertError
@@ -64,7 +64,7 @@ def convert(
     name = name or f"{checkpoint.stem}-{width if width == height else f'{width}x{height}'}"
     if not re.fullmatch(r"[\w.-]+", name):
         raise ConvertError(f"prepare: {name!r} is no name for a file: letters, digits, '.', '_' and '-' only")
-    photographs = find_pictures(calibration)
+    photographs = spread(find_pictures(calibration))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

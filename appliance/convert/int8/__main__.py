@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,12 @@ import tensorflow as tf  # type: ignore[import-untyped]
 
 from . import exact, flatbuffer, ranges
 from .graph import find_head
+from .judge import Judge
 from .observe import observe
 
 SAMPLES_FILE = "calibration_image_sample_data_20x128x128x3_float32.npy"
+JUDGED_PICTURES = 50
+"""The most that variants of a model are compared on."""
 
 
 def main() -> None:
@@ -72,7 +76,7 @@ def to_float(onnx_path: Path, shape: tuple[int, ...]) -> bytes:
 
 def quantise(content: bytes, pictures: Any) -> bytes:
     """The int8 flatbuffer: int8 weights per channel, int8 activations, int8 in and out."""
-    model, graph = flatbuffer.read(content)
+    _, graph = flatbuffer.read(content)
     if (kind := graph.unknown()) is not None:
         raise SystemExit(f"the network has an operator {kind}, which this converter cannot quantise")
     head = find_head(graph)
@@ -90,7 +94,14 @@ def quantise(content: bytes, pictures: Any) -> bytes:
         for scaled in (tensor, product):
             observed[scaled] = observed[scaled].scaled(scale)
     graph, unscaled = exact.scale_channels(graph, scales)
-    return flatbuffer.write(model, graph, ranges.choose(graph, head, observed, scales, unscaled))
+    chosen = ranges.choose(graph, head, observed, scales, unscaled)
+    judge = Judge(content, pictures[:: math.ceil(len(pictures) / JUDGED_PICTURES)])
+
+    def write(variant: dict[int, ranges.Quantisation]) -> bytes:
+        model, _ = flatbuffer.read(content)
+        return flatbuffer.write(model, graph, variant)
+
+    return min(map(write, ranges.first_variants(graph, chosen, list(scales))), key=lambda m: judge(m).total)
 
 
 def describe(tensor: Any) -> dict[str, Any]:

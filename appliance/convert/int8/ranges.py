@@ -8,7 +8,8 @@ a detection: anchors with a score, scores near the threshold.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,8 +21,8 @@ from .graph import BINS, FIXED, SAME_SCALE, Graph, Head
 Float32s = NDArray[np.float32]
 Function = Callable[[Float32s], Float32s]
 
-LOWEST_LOGIT: Final = -4.6
-"""Of a score of 0.01, the least confidence that can be asked for; all below may be one value."""
+LOWEST_LOGIT: Final = -6.0
+"""Of a score of 0.0025, below what a second look still considers; all below may be one value."""
 HIGHEST_LOGIT: Final = 3.0
 """Of a score of 0.95: scores up to there are told apart even if the pictures have none so high."""
 SIGMOID_RANGE: Final = (-5.5, 5.54)
@@ -47,6 +48,12 @@ class Quantisation:
         low, high = min(low, 0.0), max(high, 0.0)
         scale = max((high - low) / 255, 1e-8)
         return cls(scale, int(np.clip(round(-128 - low / scale), -128, 127)))
+
+    def narrowed(self, low: float, high: float) -> Quantisation:
+        """One whose ends are these parts of this one's."""
+        return Quantisation.of(
+            low * (-128 - self.zero_point) * self.scale, high * (127 - self.zero_point) * self.scale
+        )
 
     def __call__(self, real: Float32s) -> Float32s:
         """The real values that the stored ones stand for."""
@@ -130,12 +137,12 @@ def plain_range(observed: list[Observed]) -> Quantisation:
 
 def box_range(logits: Float32s) -> Quantisation:
     """For box logits (N, 64): least error of the distances that are decoded from them."""
-    wanted = _distances(logits)
+    wanted = distances(logits)
     low, high = float(logits.min()), float(logits.max())
     candidates = (
         Quantisation.of(low * a, high * b) for a in np.linspace(0.2, 1, 17) for b in np.linspace(0.4, 1, 13)
     )
-    return min(candidates, key=lambda q: float(np.abs(_distances(q(logits)) - wanted).mean()))
+    return min(candidates, key=lambda q: float(np.abs(distances(q(logits)) - wanted).mean()))
 
 
 def class_range(observed: Observed) -> Quantisation:
@@ -180,6 +187,26 @@ def choose(
     return chosen
 
 
+def first_variants(
+    graph: Graph, chosen: dict[int, Quantisation], convolutions: Sequence[int]
+) -> Iterator[dict[int, Quantisation]]:
+    """The same, and with the ranges of the first activations a little narrower, in all combinations.
+
+    Flat areas, the grey bars among them, go through the first layers with the same rounding errors in every
+    picture, so that a few steps more or less there make a better or worse model by chance.
+    """
+    groups = {tensor: group for group in graph.scale_groups() for tensor in group}
+    ends = ((1.0, 0.9, 0.8), (1.0, 0.9), *((1.0,) for _ in convolutions[2:]))[: len(convolutions)]
+    for *highs, low in itertools.product(*ends, (1.0, 0.6)):
+        variant = dict(chosen)
+        for tensor, high in zip(convolutions, highs, strict=True):
+            product = graph.silu_of(tensor)
+            assert product is not None  # `exact.scalable` says so
+            variant.update(dict.fromkeys(groups[tensor], chosen[tensor].narrowed(low, high)))
+            variant.update(dict.fromkeys(groups[product], chosen[product].narrowed(1.0, high)))
+        yield variant
+
+
 def centred(boxes: Observed) -> Observed:
     """What `exact.centre_boxes` makes of box logits. The extremes are those of the samples."""
     sides = boxes.samples.reshape(-1, 4, BINS)
@@ -187,7 +214,8 @@ def centred(boxes: Observed) -> Observed:
     return Observed(samples.min(0), samples.max(0), samples)
 
 
-def _distances(logits: Float32s) -> Float32s:
+def distances(logits: Float32s) -> Float32s:
+    """Box logits (N, 64) decoded: the distances (N, 4) from an anchor to its box's edges, in strides."""
     bins = logits.reshape(-1, 4, BINS)
     weights = np.exp(bins - bins.max(2, keepdims=True))
     distances: Float32s = (weights @ np.arange(BINS, dtype=np.float32)) / weights.sum(2)
