@@ -7,7 +7,10 @@ ApplianceError                 1
 │   ├── NotAModel             12   not a TFLite file, or a damaged one
 │   ├── WrongLayout           13   a model, but not one of the three layouts, or of no use in int8
 │   ├── NeedsEdgeTpu          14   compiled for the Edge TPU, and there is no other
-│   └── NotCompiled           15   not compiled for the Edge TPU, and there is no other
+│   ├── NotCompiled           15   not compiled for the Edge TPU, and there is no other
+│   ├── BundleError           16   a bundle that is damaged, or not what the appliance takes
+│   ├── SeveralModels         17   a folder of which nobody can say which model is meant
+│   └── ModelsNotWritable     18   the folder of models cannot be changed
 ├── SourceError               20
 │   ├── SourceMissing         21
 │   ├── SourceUnreadable      22
@@ -79,6 +82,24 @@ class NotCompiled(ModelError):
     """The Edge TPU needs a compiled model, and this one is not."""
 
     exit_code = 15
+
+
+class BundleError(ModelError):
+    """A bundle is damaged, or holds what the appliance does not take."""
+
+    exit_code = 16
+
+
+class SeveralModels(ModelError):
+    """A folder holds more than one model."""
+
+    exit_code = 17
+
+
+class ModelsNotWritable(ModelError):
+    """The folder of installed models cannot be changed."""
+
+    exit_code = 18
 
 
 class SourceError(ApplianceError):
