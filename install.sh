@@ -1,0 +1,152 @@
+#!/usr/bin/env bash
+# install.sh [OPTION...]   make a Raspberry Pi the appliance, or bring it up to date. Asks nothing; says first what it will do.
+#
+#   --dry-run           only look at the machine, and say what would be done
+#   --model FILE|URL    also install this model (a bundle that `appliance convert` made) and use it
+#   --libedgetpu FILE   use this package of the Edge TPU's library instead of fetching one
+#   --max               the Edge TPU at its highest clock: faster, and hot. You accept its licence thereby
+#   --offline FOLDER    take everything from a folder that scripts/bundle made
+#   --uninstall         remove what this script put here; keep configuration, models and recordings
+#   --purge             remove these too
+#
+# May be run again at any time: an upgrade keeps configuration, models and recordings. If anything fails before the
+# last step, what was there before is there still. Exit code: 0, 1 if it failed, 2 if an option is wrong.
+set -euo pipefail
+umask 022
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 PYTHONNOUSERSITE=1
+
+SOURCE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
+PROGRAM=/opt/appliance              # a link to the release that is in use
+RELEASES=/opt/appliance-releases    # each with its own environment, so that the old one works until the new one does
+CONFIG=/etc/appliance/config.yaml
+DATA=/var/lib/appliance
+COMMAND=/usr/local/bin/appliance
+GROUPS_OF_USER=(video render input plugdev)
+readonly SOURCE PROGRAM RELEASES CONFIG DATA COMMAND GROUPS_OF_USER
+
+# shellcheck source=scripts/install-checks
+. "$SOURCE/scripts/install-checks"
+# shellcheck source=scripts/install-packages
+. "$SOURCE/scripts/install-packages"
+# shellcheck source=scripts/install-files
+. "$SOURCE/scripts/install-files"
+
+action=install dry_run='' model='' libedgetpu='' flavour=std offline=''
+doing='nothing yet'
+notes=()
+undo=()
+
+step() {
+  doing=$1
+  echo "== $1"
+}
+say() { echo "   $*"; }
+warn() {
+  notes+=("$*")
+  echo "   warning: $*" >&2
+}
+die() {
+  echo "install.sh: $*" >&2
+  exit 1
+}
+wrong_usage() {
+  echo "install.sh: $*; see install.sh --help" >&2
+  exit 2
+}
+
+read_options() {
+  local option
+  while [ $# -gt 0 ]; do
+    option=$1
+    shift
+    case $option in
+      --model | --libedgetpu | --offline)
+        [ -n "${1-}" ] || wrong_usage "$option needs a value"
+        printf -v "${option#--}" %s "$1"
+        shift
+        ;;
+      --dry-run) dry_run=yes ;;
+      --max) flavour=max ;;
+      --uninstall) action=uninstall ;;
+      --purge) action=purge ;;
+      -h | --help)
+        sed -n '2,/^set /{/^#/!d;s/^# \{0,1\}//;p}' "$SOURCE/install.sh"
+        exit
+        ;;
+      *) wrong_usage "unknown option: $option" ;;
+    esac
+  done
+  if [ -n "$offline" ]; then
+    [ -f "$offline/bundle" ] || wrong_usage "$offline is no folder that scripts/bundle made"
+    offline=$(readlink -f "$offline")
+    [ -n "$libedgetpu" ] || libedgetpu=$(one_file "$offline"/libedgetpu/*.deb)
+    [ -n "$model" ] || model=$(one_file "$offline"/model/*)
+  fi
+  [ -z "$libedgetpu" ] || [ -f "$libedgetpu" ] || wrong_usage "$libedgetpu: there is no such file"
+  [ -z "$libedgetpu" ] || libedgetpu=$(readlink -f "$libedgetpu")
+}
+
+# The last of the files that are there; nothing if a pattern found none.
+one_file() { if [ -e "${!#}" ]; then echo "${!#}"; fi; }
+
+# What has been done is undone, newest first, unless all went well.
+at_the_end() {
+  local code=$? i
+  trap - EXIT
+  [ "$code" = 0 ] || echo "install.sh: failed while it did this: $doing" >&2
+  for ((i = ${#undo[@]} - 1; i >= 0; i--)); do
+    eval "${undo[i]}" || echo "install.sh: this could not be undone: ${undo[i]}" >&2
+  done
+  if [ "$code" != 0 ] && [ "$action" = install ]; then
+    if [ -n "$previous" ]; then
+      echo "install.sh: the appliance that was here before is unchanged." >&2
+    else
+      echo "install.sh: nothing was installed, but for packages of the system." >&2
+    fi
+  fi
+  exit "$code"
+}
+
+install_all() {
+  step "Look at the machine"
+  check_machine
+  step "What will be done"
+  plan
+  [ -z "$dry_run" ] || exit 0
+
+  work=$(mktemp -d)
+  undo+=("rm -rf $work")
+
+  step "Install packages of the system"
+  install_packages
+  step "Make the program in $release"
+  make_release
+  step "Try the program"
+  try_release
+  step "Install the Edge TPU's library"
+  install_libedgetpu
+  step "Set up user, configuration and folders"
+  set_up_user
+  set_up_data
+  step "Put it in place"
+  put_in_place
+  undo=("rm -rf $work")
+  step "Start it"
+  [ -z "$model" ] || add_model
+  start
+  tidy_up
+  step "Look over the installed appliance"
+  look_over
+}
+
+read_options "$@"
+previous=$(readlink "$PROGRAM" || true)
+release=$RELEASES/$(date +%Y%m%d-%H%M%S)
+[ "$(id -u)" = 0 ] || die "run it as root: sudo ./install.sh"
+exec 9>/run/appliance-install.lock
+flock --nonblock 9 || die "another installation is running"
+trap at_the_end EXIT
+case $action in
+  install) install_all ;;
+  *) remove_all ;;
+esac
