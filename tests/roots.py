@@ -40,7 +40,9 @@ import pytest
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "segmentation-appliance" / "roots"
 MAKE_S = 1200
-"""How long making a root may take."""
+"""How long each half of making a root may take."""
+EMULATED_S = 5400
+"""The same for another kind of machine, with every instruction emulated."""
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _FORM = 1
@@ -241,6 +243,7 @@ def _make(recipe: Recipe) -> None:
     shutil.rmtree(new, ignore_errors=True)
     log = recipe.folder.with_suffix(".log")
     settings = _apt_settings()
+    limit_s = EMULATED_S if recipe.architecture else MAKE_S
     command = [
         *_UNSHARE,
         "mmdebstrap",
@@ -253,7 +256,7 @@ def _make(recipe: Recipe) -> None:
         str(new),
         *_mirrors(recipe.suite),
     ]
-    done = _quietly(command)
+    done = _quietly(command, timeout_s=limit_s)
     log.write_text(done.stdout)
     if done.returncode:
         shutil.rmtree(new, ignore_errors=True)
@@ -265,7 +268,8 @@ def _make(recipe: Recipe) -> None:
         target.write_text(text)
     script = f'root="{new}"; mount --bind "$root" "$root"\n{_MOUNT_SYSTEM}{_CHROOT}'
     setup = ["bash", "-c", f"set -eu\n{recipe.setup}"]
-    done = _quietly([*_UNSHARE, "bash", "-c", f"set -eu; {script}", "setup", *_environment(None), *setup])
+    entered = [*_UNSHARE, "bash", "-c", f"set -eu; {script}", "setup", *_environment(None), *setup]
+    done = _quietly(entered, timeout_s=limit_s)
     log.write_text(done.stdout)
     assert done.returncode == 0, f"setup of the root {recipe.name} (see {log}): {_end_of(done.stdout)}"
     new.rename(recipe.folder)
@@ -313,7 +317,7 @@ def _let_apt_and_pip_work(root: Path, settings: list[str]) -> None:
 
 
 def _quietly(
-    command: list[str], environment: Mapping[str, str] | None = None
+    command: list[str], environment: Mapping[str, str] | None = None, timeout_s: float = MAKE_S
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
@@ -322,7 +326,7 @@ def _quietly(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=MAKE_S,
+        timeout=timeout_s,
         check=False,
     )
 
