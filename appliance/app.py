@@ -48,13 +48,14 @@ class App:
         self._pipeline = pipeline
         self._viewer = viewer
 
-    def run(self, seconds: float | None = None) -> None:
+    def run(self, seconds: float | None = None) -> bool:
         """Run to the end of the source, until asked to stop, or for some seconds.
 
-        Raises the first error of any thread.
+        Returns whether the user wants the machine switched off. Raises the first error of any thread.
         """
         self._pipeline.stop_after(seconds)
         self._pipeline.run(self._viewer.run)
+        return self._viewer.switch_off
 
     def ask_to_stop(self) -> None:
         """Ask for the end; safe in a signal handler."""
@@ -75,19 +76,19 @@ def make_source(config: Config) -> Source:
     return FilesSource(Path(config.source), live=config.display.kind == "screen")
 
 
-def make_display(config: Config, live: bool) -> Display:
+def make_display(config: Config, live: bool, kiosk: bool) -> Display:
     """The display that `config.display.kind` names."""
     match config.display.kind:
         case "screen":
-            return Screen(config.display.fullscreen)
+            return Screen(config.display.fullscreen, kiosk=kiosk)
         case "files":
             return FilesDisplay(Path(config.output), paired=not live)
         case "null":
             return NullDisplay()
 
 
-def build(config: Config) -> App:
-    """Everything that `appliance run` needs, by the configuration.
+def build(config: Config, kiosk: bool = False) -> App:
+    """Everything that `appliance run` needs, by the configuration. In a kiosk a screen shows nothing else.
 
     Raises `ConfigError`, `ModelError`, `EdgeTpuError`.
     """
@@ -95,7 +96,7 @@ def build(config: Config) -> App:
     backend = choose_backend(Path(config.model.file), config.backend.kind, config.backend.device, source.live)
     if isinstance(source, PicameraSource):
         source.model_wh = backend.spec.input_wh
-    display = make_display(config, source.live)
+    display = make_display(config, source.live, kiosk)
     return wire(config, source, backend, display, Metrics())
 
 

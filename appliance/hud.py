@@ -6,19 +6,35 @@ longer be readable, so they stay. The parts are remembered: a part that has not 
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from appliance.data import RgbaImage
 from appliance.display import Command, Hud
 from appliance.icons import icon
-
-Colour = tuple[int, int, int, int]
+from appliance.panels import (
+    CLEAR,
+    INK,
+    INK_DARK,
+    INK_SOFT,
+    ON,
+    PANEL,
+    PANEL_DENSE,
+    PRESSED,
+    RECORDING,
+    TROUBLE,
+    WARNING,
+    Colour,
+    finish,
+    fit,
+    font_of,
+    font_px,
+    printable,
+    rounded,
+    scale_of,
+)
 
 KEYS = {
     Command.FREEZE: "space",
@@ -45,17 +61,6 @@ _HELP = {
 _HELP_CLICK = ("click", "pick out the object under the pointer")
 _HELP_TOUCH = "Touch works too: tap an object, or a button of the bar."
 
-_INK: Colour = (255, 255, 255, 255)
-_INK_SOFT: Colour = (205, 211, 219, 255)
-_INK_DARK: Colour = (22, 20, 12, 255)
-_PANEL: Colour = (14, 17, 22, 200)
-_PANEL_DENSE: Colour = (14, 17, 22, 245)
-_CLEAR: Colour = (14, 17, 22, 0)
-_PRESSED: Colour = (255, 255, 255, 60)
-_ON: Colour = (64, 156, 255, 235)
-_RECORDING: Colour = (226, 52, 52, 245)
-_WARNING: Colour = (255, 186, 48, 240)
-_TROUBLE: Colour = (178, 34, 34, 235)
 
 _MARGIN = 18
 _BUTTON_WH = (110, 80)
@@ -78,7 +83,7 @@ def sprites(
     `pressed` is the button that is held down. Without `bar` there are no buttons: for recordings.
     """
     width, height = size_wh
-    scale = _scale(size_wh)
+    scale = scale_of(size_wh)
     margin = round(_MARGIN * scale)
     widest = max(1, width - 2 * margin)
     bottom = height - margin
@@ -90,19 +95,19 @@ def sprites(
 
     left = margin
     if hud.readout:
-        panel = _lines(_printable(hud.readout), scale, widest)
+        panel = _lines(printable(hud.readout), scale, widest)
         parts.append(Sprite(panel, (margin, margin)))
         left += panel.shape[1] + margin
     right, below = width - margin, margin
     if hud.badge:
-        pill = _pill(_printable([hud.badge])[0], scale, widest, 22, _WARNING, _INK_DARK)
+        pill = _pill(printable([hud.badge])[0], scale, widest, 22, WARNING, INK_DARK)
         right -= pill.shape[1]
         clash = right < left
         y = parts[-1].rgba.shape[0] + 2 * margin if clash else margin
         parts.append(Sprite(pill, (margin if clash else right, y)))
         right -= margin
-    for notice in _printable(hud.notices):
-        pill = _pill(notice, scale, widest, 26, _TROUBLE, _INK)
+    for notice in printable(hud.notices):
+        pill = _pill(notice, scale, widest, 26, TROUBLE, INK)
         x = (width - pill.shape[1]) // 2
         if x < left or x + pill.shape[1] > right:  # no room beside the readout
             below = max([below, *(part.xy[1] + part.rgba.shape[0] + margin for part in parts[bar:])])
@@ -110,7 +115,7 @@ def sprites(
         parts.append(Sprite(pill, (x, below)))
         below += pill.shape[0] + margin // 2
     if hud.toast:
-        pill = _pill(_printable([hud.toast])[0], scale, widest, 26, _PANEL_DENSE, _INK)
+        pill = _pill(printable([hud.toast])[0], scale, widest, 26, PANEL_DENSE, INK)
         parts.append(Sprite(pill, ((width - pill.shape[1]) // 2, bottom - pill.shape[0])))
     if hud.help:
         page = _help_page(scale, widest)
@@ -136,158 +141,102 @@ def button_centre(command: Command, size_wh: tuple[int, int]) -> tuple[float, fl
 
 def emblem(size_px: int) -> RgbaImage:
     """The appliance's sign, for the window's icon: (size_px, size_px, 4)."""
-    image = _panel((size_px, size_px), _ON, size_px / 5)
+    image = rounded((size_px, size_px), ON, size_px / 5)
     inner_px = size_px * 3 // 4
     corner = (size_px - inner_px) // 2
-    image.paste(_INK, (corner, corner), Image.fromarray(icon(Command.MASKS, inner_px)))
-    return _finish(image)
-
-
-def _scale(size_wh: tuple[int, int]) -> float:
-    return max(0.5, min(size_wh[0] / 1920, size_wh[1] / 1080))
+    image.paste(INK, (corner, corner), Image.fromarray(icon(Command.MASKS, inner_px)))
+    return finish(image)
 
 
 def _bar_xywh(size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
     """The bar: at the bottom, in the middle, as wide as the window at most."""
-    scale = _scale(size_wh)
+    scale = scale_of(size_wh)
     button_w = max(1, min(round(_BUTTON_WH[0] * scale), size_wh[0] // len(KEYS)))
     width, height = button_w * len(KEYS), round((_BUTTON_WH[1] + 2 * _BAR_PAD) * scale)
     return (size_wh[0] - width) // 2, size_wh[1] - height - round(_MARGIN * scale / 2), width, height
-
-
-def _printable(lines: Sequence[str]) -> tuple[str, ...]:
-    """Text in the characters that Pillow's own font has: ASCII and a few more; accents are dropped."""
-    table = str.maketrans({"–": "-", "—": "-", "×": "x", "µ": "u", "’": "'"})
-    kept = (unicodedata.normalize("NFKD", line.translate(table)) for line in lines)
-    return tuple(
-        "".join(c if " " <= c <= "~" or c in "·…°±" else "?" for c in line if not unicodedata.combining(c))
-        for line in kept
-    )
-
-
-@lru_cache(maxsize=32)
-def _font(size_px: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size_px)
-    assert isinstance(font, ImageFont.FreeTypeFont)  # it is, whenever a size is given
-    return font
-
-
-def _size(size: int, scale: float) -> int:
-    """A font's size in pixels, never too small to read."""
-    return max(11, round(size * scale))
-
-
-def _fit(text: str, font: ImageFont.FreeTypeFont, widest: float) -> str:
-    """The text, or its beginning and dots, no wider than `widest` pixels."""
-    if font.getlength(text) <= widest:
-        return text
-    while text and font.getlength(text + "…") > widest:
-        text = text[:-1]
-    return text + "…"
-
-
-def _panel(size_wh: tuple[int, int], colour: Colour, radius: float) -> Image.Image:
-    """A rectangle with smooth round corners; the same colour everywhere, only the alpha ends."""
-    width, height = size_wh
-    rgba = np.empty((height, width, 4), np.uint8)
-    rgba[:] = colour
-    r = int(min(radius, width / 2, height / 2))
-    if r:
-        centres = np.arange(r) + 0.5 - r
-        coverage = (r + 0.5 - np.hypot(centres[:, None], centres)).clip(0, 1)
-        corner = np.rint(coverage * colour[3]).astype(np.uint8)
-        rgba[:r, :r, 3], rgba[:r, -r:, 3] = corner, corner[:, ::-1]
-        rgba[-r:, :r, 3], rgba[-r:, -r:, 3] = corner[::-1], corner[::-1, ::-1]
-    return Image.fromarray(rgba)
-
-
-def _finish(image: Image.Image) -> RgbaImage:
-    rgba = np.array(image)
-    rgba.flags.writeable = False
-    return rgba
 
 
 @lru_cache(maxsize=4)
 def _lines(lines: tuple[str, ...], scale: float, widest: int) -> RgbaImage:
     """The readout: the first line large, the others smaller."""
     pad = round(16 * scale)
-    fonts = [_font(_size(30 if i == 0 else 22, scale)) for i in range(len(lines))]
-    texts = [_fit(line, font, widest - 2 * pad) for line, font in zip(lines, fonts, strict=True)]
+    fonts = [font_of(font_px(30 if i == 0 else 22, scale)) for i in range(len(lines))]
+    texts = [fit(line, font, widest - 2 * pad) for line, font in zip(lines, fonts, strict=True)]
     heights = [round(1.35 * font.size) for font in fonts]
     step = 2 * fonts[0].size  # so that the panel does not twitch with every digit
     width = max(font.getlength(text) for text, font in zip(texts, fonts, strict=True))
     width = min(widest, round(-(-width // step) * step) + 2 * pad)
-    image = _panel((width, sum(heights) + pad), _PANEL, 14 * scale)
+    image = rounded((width, sum(heights) + pad), PANEL, 14 * scale)
     draw = ImageDraw.Draw(image)
     top = pad / 2
     for i, (text, font, height) in enumerate(zip(texts, fonts, heights, strict=True)):
-        draw.text((pad, top + height / 2), text, _INK_SOFT if i else _INK, font, "lm")
+        draw.text((pad, top + height / 2), text, INK_SOFT if i else INK, font, "lm")
         top += height
-    return _finish(image)
+    return finish(image)
 
 
 @lru_cache(maxsize=8)
 def _pill(text: str, scale: float, widest: int, size: int, colour: Colour, ink: Colour) -> RgbaImage:
     """One line in a panel with round ends."""
-    font = _font(_size(size, scale))
+    font = font_of(font_px(size, scale))
     height = round(1.9 * font.size)
-    text = _fit(text, font, widest - height)
-    image = _panel((min(widest, round(font.getlength(text)) + height), height), colour, height / 2)
+    text = fit(text, font, widest - height)
+    image = rounded((min(widest, round(font.getlength(text)) + height), height), colour, height / 2)
     ImageDraw.Draw(image).text((image.width / 2, height / 2), text, ink, font, "mm")
-    return _finish(image)
+    return finish(image)
 
 
 @lru_cache(maxsize=2)
 def _help_page(scale: float, widest: int) -> RgbaImage:
     """All keys and what they do."""
-    title, body, small = (_font(_size(size, scale)) for size in (34, 26, 23))
+    title, body, small = (font_of(font_px(size, scale)) for size in (34, 26, 23))
     rows = [_HELP_CLICK, *((KEYS[command], words) for command, words in _HELP.items())]
     pad, row_h = round(34 * scale), round(1.75 * body.size)
     key_w = round(max(small.getlength(key) for key, _ in rows) + 1.2 * small.size)
     text_w = max(body.getlength(words) for _, words in rows)
     width = min(widest, round(key_w + text_w) + 3 * pad)
     title_h = round(1.9 * title.size)
-    image = _panel((width, title_h + row_h * (len(rows) + 1) + round(1.2 * pad)), _PANEL_DENSE, 22 * scale)
+    image = rounded((width, title_h + row_h * (len(rows) + 1) + round(1.2 * pad)), PANEL_DENSE, 22 * scale)
     draw = ImageDraw.Draw(image)
-    draw.text((pad, pad / 2 + title_h / 2), "What you can do", _INK, title, "lm")
+    draw.text((pad, pad / 2 + title_h / 2), "What you can do", INK, title, "lm")
     top = pad // 2 + title_h
     cap_h = round(0.8 * row_h)
     for key, words in rows:
         middle = top + row_h // 2
-        cap = _panel((key_w, cap_h), (255, 255, 255, 40), 8 * scale)
+        cap = rounded((key_w, cap_h), (255, 255, 255, 40), 8 * scale)
         image.alpha_composite(cap, (pad, middle - cap_h // 2))
-        draw.text((pad + key_w / 2, middle), key, _INK, small, "mm")
+        draw.text((pad + key_w / 2, middle), key, INK, small, "mm")
         left = 2 * pad + key_w
-        draw.text((left, middle), _fit(words, body, width - pad - left), _INK_SOFT, body, "lm")
+        draw.text((left, middle), fit(words, body, width - pad - left), INK_SOFT, body, "lm")
         top += row_h
-    draw.text((pad, top + row_h / 2), _fit(_HELP_TOUCH, small, width - 2 * pad), _WARNING, small, "lm")
-    return _finish(image)
+    draw.text((pad, top + row_h / 2), fit(_HELP_TOUCH, small, width - 2 * pad), WARNING, small, "lm")
+    return finish(image)
 
 
 @lru_cache(maxsize=4)
 def _bar(size_wh: tuple[int, int], active: frozenset[Command], pressed: Command | None) -> RgbaImage:
     """The bar with its buttons; labels are left out where they would not fit."""
-    scale = _scale(size_wh)
+    scale = scale_of(size_wh)
     _, _, width, height = _bar_xywh(size_wh)
-    image = _panel((width, height), _PANEL, 20 * scale)
+    image = rounded((width, height), PANEL, 20 * scale)
     draw = ImageDraw.Draw(image)
     button_w, gap = width // len(KEYS), max(1, round(3 * scale))
     inner_w, inner_h = button_w - 2 * gap, height - round(2 * _BAR_PAD * scale)
-    font = _font(_size(20, scale))
+    font = font_of(font_px(20, scale))
     labelled = all(font.getlength(command.value) <= inner_w for command in KEYS)
     icon_px = min(round(34 * scale), inner_w)
     for i, command in enumerate(KEYS):
         left, top = i * button_w + gap, (height - inner_h) // 2
-        fill = _CLEAR
+        fill = CLEAR
         if command in active:
-            fill = _RECORDING if command is Command.RECORD else _ON
-        for colour in (fill, _PRESSED if command is pressed else _CLEAR):
-            if colour is not _CLEAR:
-                image.alpha_composite(_panel((inner_w, inner_h), colour, 14 * scale), (left, top))
+            fill = RECORDING if command is Command.RECORD else ON
+        for colour in (fill, PRESSED if command is pressed else CLEAR):
+            if colour is not CLEAR:
+                image.alpha_composite(rounded((inner_w, inner_h), colour, 14 * scale), (left, top))
         centre = left + inner_w / 2
         icon_top = top + (round(8 * scale) if labelled else (inner_h - icon_px) // 2)
         coverage = Image.fromarray(icon(command, icon_px))
-        image.paste(_INK, (round(centre - icon_px / 2), icon_top), coverage)
+        image.paste(INK, (round(centre - icon_px / 2), icon_top), coverage)
         if labelled:
-            draw.text((centre, top + inner_h - round(16 * scale)), command.value, _INK, font, "mm")
-    return _finish(image)
+            draw.text((centre, top + inner_h - round(16 * scale)), command.value, INK, font, "mm")
+    return finish(image)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from appliance.data import Frame, Layer, Selection
-from appliance.display import Click, Command, Display, Hud, UserInput, View
+from appliance.display import Click, Command, Display, Hud, SwitchOff, UserInput, View
 from appliance.machine import temperature_c
 from appliance.metrics import Metrics, statistics_line
 from appliance.notices import Notices
@@ -64,6 +64,8 @@ class Viewer:
         self._saver = saver
         self._service = service
 
+        self.switch_off = False
+        """Whether it ended because its user wants the machine switched off."""
         self._picture: Frame | None = None
         self._layer: Layer | None = None
         self._layer_wh: tuple[int, int] | None = None
@@ -194,6 +196,9 @@ class Viewer:
             case Click(xy):
                 self._select(xy)
             case Command.QUIT:
+                raise Stopped
+            case SwitchOff():
+                self.switch_off = True
                 raise Stopped
             case Command.FREEZE:
                 self._freeze()

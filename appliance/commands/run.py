@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("appliance")
 _DEMO_S = 10.0
+SWITCH_OFF = 3
+"""The exit code that asks for the machine to be switched off; systemd/kiosk.conf does it."""
 
 
 def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -26,11 +28,16 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         "--source",
         help="scene, camera, a video or image file, a folder of photographs, or a device such as /dev/video0",
     )
-    run.add_argument("--model", help="a .tflite file")
+    run.add_argument("--model", help="a .tflite file, or a folder that holds one")
     run.add_argument("--backend", choices=("auto", "cpu", "edgetpu"), help="what runs the model")
     run.add_argument("--display", choices=("screen", "files", "null"), help="where the picture goes")
     run.add_argument("--config", type=Path, default=PROJECT_CONFIG, help="default: %(default)s")
     run.add_argument("--seconds", type=positive, help="end after this time")
+    run.add_argument(
+        "--kiosk",
+        action="store_true",
+        help="fill the screen for good; quitting asks whether to start again or to switch off",
+    )
     run.set_defaults(command=_run)
 
     demo = commands.add_parser(
@@ -46,8 +53,7 @@ def _run(options: argparse.Namespace) -> int:
 
     config = load(options.config)
     config = config.overridden(options.source, options.model, options.backend, options.display)
-    _run_until_stopped(build(config), options.seconds)
-    return 0
+    return _run_until_stopped(build(config, options.kiosk), options.seconds)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -65,7 +71,9 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_until_stopped(app: App, seconds: float | None) -> None:
+def _run_until_stopped(app: App, seconds: float | None) -> int:
+    """Run until the end, or until a signal asks for it; returns the exit code."""
+
     def stop(signum: int, stack: FrameType | None) -> None:
         del signum, stack
         app.ask_to_stop()
@@ -75,7 +83,7 @@ def _run_until_stopped(app: App, seconds: float | None) -> None:
         numbers.append(signal.SIGHUP)  # the terminal was closed
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
-        app.run(seconds)
+        return SWITCH_OFF if app.run(seconds) else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

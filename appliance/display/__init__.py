@@ -30,7 +30,12 @@ class Click:
     """Picture pixels, continuous."""
 
 
-UserInput = Command | Click
+@dataclass(frozen=True, slots=True)
+class SwitchOff:
+    """The machine is to be switched off. Only a kiosk offers it."""
+
+
+UserInput = Command | Click | SwitchOff
 
 
 @dataclass(frozen=True, slots=True)

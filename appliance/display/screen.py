@@ -8,19 +8,17 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
-
 from appliance import hud as hud_drawing
-from appliance.data import Frame, Layer, RgbaImage
-from appliance.display import Click, Command, Hud, UserInput, View
+from appliance import question
+from appliance.display import Click, Command, Hud, SwitchOff, UserInput, View
 from appliance.display.viewport import Viewport, pointer_px
 from appliance.errors import DisplayError, NoScreen
+from appliance.question import Answer
 
 if TYPE_CHECKING:  # the library is an extra
     import pygame
 
-    from appliance.display.sdl import Renderer, Texture
+    from appliance.display.painter import Painter
 
 _log = logging.getLogger(__name__)
 
@@ -28,11 +26,8 @@ _DEFAULT_WH = (1280, 720)
 _MINIMUM_WH = (320, 240)
 _CURSOR_S = 3.0
 """The cursor is hidden when it has not been moved for so long."""
-_MAX_TEXTURE_PX = 4096
-"""What the GPU of a Raspberry Pi takes."""
-_BLACK = (0, 0, 0)
-_WAITING = (24, 27, 32)
-"""The background while there is no picture."""
+_QUESTION_S = 30.0
+"""A question that nobody answers goes away."""
 _HINTS = {
     "SDL_APP_NAME": "Segmentation appliance",
     "SDL_NO_SIGNAL_HANDLERS": "1",  # signals are the program's
@@ -50,25 +45,25 @@ class Screen:
 
     interactive = True
 
-    def __init__(self, fullscreen: bool = False, size_wh: tuple[int, int] | None = None) -> None:
-        """`size_wh` is the window's size in points; by default 1280 x 720, or the screen's if smaller."""
-        self._fullscreen = fullscreen
+    def __init__(
+        self, fullscreen: bool = False, size_wh: tuple[int, int] | None = None, kiosk: bool = False
+    ) -> None:
+        """`size_wh` is the window's size in points; by default 1280 x 720, or the screen's if smaller.
+
+        In a kiosk there is nothing but this program: it stays in full screen, and asks before it quits.
+        """
+        self._fullscreen = fullscreen or kiosk
+        self._kiosk = kiosk
         self._wanted_wh = size_wh
         self._window_wh = size_wh or _DEFAULT_WH
         """In pixels, as last drawn."""
         self._window: pygame.Window | None = None
-        self._renderer: Renderer | None = None
+        self._painter: Painter | None = None
         self._view = View(None, None, Hud())
         self._pressed: Command | None = None
+        self._asked_s: float | None = None
+        """When the user was asked whether to quit; None while there is no question on the screen."""
         self._moved_s = 0.0
-        self._forget_textures()
-
-    def _forget_textures(self) -> None:
-        self._picture: tuple[Frame, Texture] | None = None
-        self._layer: tuple[Layer, Texture] | None = None
-        self._sprites: dict[int, tuple[RgbaImage, Texture]] = {}
-        """By the identity of the array, which is kept so that nobody else can get the same."""
-        self._upload = np.empty((0, 0, 4), np.uint8)
 
     def open(self) -> None:
         """Open the window. Raises `NoScreen`."""
@@ -77,6 +72,7 @@ class Screen:
             import pygame
 
             from appliance.display import sdl
+            from appliance.display.painter import Painter
         except ImportError as error:
             raise NoScreen(
                 f"no screen: {error}; install the extra: pip install 'segmentation-appliance[screen]'"
@@ -98,14 +94,14 @@ class Screen:
             self._window.minimum_size = _MINIMUM_WH
             emblem = hud_drawing.emblem(64)
             self._window.set_icon(pygame.image.frombuffer(emblem.tobytes(), emblem.shape[1::-1], "RGBA"))
-            self._renderer = sdl.Renderer(self._window)
+            self._painter = Painter(sdl.Renderer(self._window))
         except (pygame.error, DisplayError) as error:
             self.close()
             raise NoScreen(
                 f"no screen: {error}; connect one, or run inside a desktop, or use --display files"
             ) from error
         self._moved_s = time.monotonic()
-        _log.info("screen: %s, %d x %d pixels", pygame.display.get_driver(), *self._renderer.size_wh)
+        _log.info("screen: %s, %d x %d pixels", pygame.display.get_driver(), *self._painter.size_wh)
         self._draw()
 
     def layer_wh(self, picture_wh: tuple[int, int]) -> tuple[int, int]:
@@ -118,25 +114,31 @@ class Screen:
         self._draw()
 
     def poll(self) -> list[UserInput]:
-        """Keys, clicks, taps and buttons since the last call. Draws the view again if the window needs it."""
+        """Keys, clicks, taps and buttons since the last call. Draws the view again if the window needs it.
+
+        Raises `DisplayError` when the window is lost.
+        """
         import pygame
 
         if self._window is None:
             raise DisplayError("the screen is not open")
         inputs: list[UserInput] = []
         stale = False
-        for event in pygame.event.get():
+        if self._asked_s is not None and time.monotonic() - self._asked_s > _QUESTION_S:
+            self._asked_s, stale = None, True
+        events = pygame.event.get()
+        if self._kiosk and any(event.type == pygame.QUIT for event in events):
+            # A window that is closed says WINDOWCLOSE, and the kiosk has no way to close it.
+            raise DisplayError("the screen is lost: the compositor has ended")
+        for event in events:
             if event.type in (pygame.QUIT, pygame.WINDOWCLOSE):
                 inputs.append(Command.QUIT)
             elif event.type == pygame.KEYDOWN:
-                if event.key == pygame.K_ESCAPE:
-                    if self._fullscreen:
-                        self.toggle_fullscreen()
-                elif (command := _COMMANDS.get(pygame.key.name(event.key))) is not None:
-                    inputs.append(command)
+                inputs += self._key(pygame.key.name(event.key))
+                stale = stale or self._kiosk
             elif event.type == pygame.MOUSEBUTTONDOWN and event.button == pygame.BUTTON_LEFT:
                 inputs += self._press(event.pos)
-                stale = stale or self._pressed is not None
+                stale = stale or self._pressed is not None or self._kiosk
             elif event.type == pygame.MOUSEBUTTONUP and event.button == pygame.BUTTON_LEFT:
                 stale = stale or self._pressed is not None
                 self._pressed = None
@@ -150,9 +152,11 @@ class Screen:
         return inputs
 
     def toggle_fullscreen(self) -> bool:
-        """Switch between window and full screen; returns whether it is full screen now."""
+        """Switch between window and full screen; returns whether it is full screen now: always in a kiosk."""
         if self._window is None:
             raise DisplayError("the screen is not open")
+        if self._kiosk:
+            return True
         self._fullscreen = not self._fullscreen
         if self._fullscreen:
             self._window.set_fullscreen(desktop=True)
@@ -167,10 +171,9 @@ class Screen:
 
     def close(self) -> None:
         """Close the window; safe to call more than once."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
-        self._forget_textures()
+        if self._painter is not None:
+            self._painter.close()
+            self._painter = None
         if self._window is not None:
             self._window.destroy()
             self._window = None
@@ -178,17 +181,48 @@ class Screen:
 
             pygame.display.quit()
 
+    def _key(self, name: str) -> list[UserInput]:
+        """What a key means, by its name in SDL."""
+        if self._asked_s is not None:
+            return self._answer(_ANSWERS.get(name))
+        if name == "escape" and self._fullscreen:
+            self.toggle_fullscreen()
+        command = _COMMANDS.get(name)
+        return [] if command is None else self._ask_before(command)
+
     def _press(self, point_xy: tuple[int, int]) -> list[UserInput]:
         """What a left click or a tap at a point means."""
         assert self._window is not None
         xy = pointer_px(point_xy, self._window.size, self._window_wh)
+        if self._asked_s is not None:
+            return self._answer(question.answer_at(xy, self._window_wh))
         self._pressed = hud_drawing.button_at(xy, self._window_wh)
         if self._pressed is not None:
-            return [self._pressed]
+            return self._ask_before(self._pressed)
         if self._view.frame is None:
             return []
         picture_xy = Viewport(self._view.frame.size_wh, self._window_wh).to_picture(xy)
         return [] if picture_xy is None else [Click(picture_xy)]
+
+    def _ask_before(self, command: Command) -> list[UserInput]:
+        """The command, unless it has to be asked about first."""
+        if not (self._kiosk and command is Command.QUIT):
+            return [command]
+        self._asked_s = time.monotonic()
+        return []
+
+    def _answer(self, answer: Answer | None) -> list[UserInput]:
+        """What the answer means; None is no answer, and the question stays."""
+        if answer is None:
+            return []
+        self._asked_s = None
+        match answer:
+            case Answer.BACK:
+                return []
+            case Answer.RESTART:
+                return [Command.QUIT]
+            case Answer.SWITCH_OFF:
+                return [SwitchOff()]
 
     def _show_cursor(self, visible: bool) -> None:
         import pygame
@@ -198,73 +232,21 @@ class Screen:
 
     def _draw(self) -> None:
         """Draw the view as it is now."""
-        renderer = self._renderer
-        if renderer is None:
+        painter = self._painter
+        if painter is None:
             raise DisplayError("the screen is not open")
-        self._window_wh = renderer.size_wh
-        frame, layer = self._view.frame, self._view.layer
-        renderer.clear(_WAITING if frame is None else _BLACK)
-        if frame is not None:
-            rect_xywh = Viewport(frame.size_wh, self._window_wh).rect_xywh
-            renderer.copy(self._picture_texture(renderer, frame, rect_xywh[2:]), rect_xywh)
-            if layer is not None:
-                renderer.copy(self._layer_texture(renderer, layer), rect_xywh)
-        self._draw_hud(renderer)
-        renderer.present()
-
-    def _picture_texture(self, renderer: Renderer, frame: Frame, rect_wh: tuple[int, int]) -> Texture:
-        if self._picture is not None and self._picture[0] is frame:
-            return self._picture[1]
-        rgb = frame.rgb
-        width, height = frame.size_wh
-        if width >= 2 * rect_wh[0] or max(width, height) > _MAX_TEXTURE_PX:
-            # The GPU takes the four nearest pixels, which is too few for a photograph made this much smaller.
-            rgb = np.asarray(cv2.resize(rgb, rect_wh, interpolation=cv2.INTER_AREA), np.uint8)
-        if self._upload.shape[:2] != rgb.shape[:2]:
-            self._upload = np.empty((*rgb.shape[:2], 4), np.uint8)
-        cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA, dst=self._upload)
-        old = None if self._picture is None else self._picture[1]
-        texture = self._filled(renderer, old, self._upload, blend=False)
-        self._picture = (frame, texture)
-        return texture
-
-    def _layer_texture(self, renderer: Renderer, layer: Layer) -> Texture:
-        if self._layer is not None and self._layer[0] is layer:
-            return self._layer[1]
-        old = None if self._layer is None else self._layer[1]
-        texture = self._filled(renderer, old, layer.rgba, blend=True)
-        self._layer = (layer, texture)
-        return texture
-
-    def _draw_hud(self, renderer: Renderer) -> None:
+        self._window_wh = painter.size_wh
         hud = self._view.hud
         if self._fullscreen:
             hud = replace(hud, active=hud.active | {Command.FULLSCREEN})
-        old, self._sprites = self._sprites, {}
-        for sprite in hud_drawing.sprites(hud, self._window_wh, self._pressed):
-            key = id(sprite.rgba)
-            if key in old:
-                self._sprites[key] = old.pop(key)
-            elif key not in self._sprites:
-                self._sprites[key] = (sprite.rgba, self._filled(renderer, None, sprite.rgba, blend=True))
-            height, width = sprite.rgba.shape[:2]
-            renderer.copy(self._sprites[key][1], (*sprite.xy, width, height))
-        for _, texture in old.values():
-            renderer.drop(texture)
-
-    def _filled(self, renderer: Renderer, old: Texture | None, rgba: RgbaImage, blend: bool) -> Texture:
-        """A texture with this image: the old one, if it has the size."""
-        size_wh = (rgba.shape[1], rgba.shape[0])
-        texture = old
-        if texture is None or texture.size_wh != size_wh:
-            if texture is not None:
-                renderer.drop(texture)
-            texture = renderer.texture(size_wh, blend)
-        renderer.update(texture, rgba)
-        return texture
+        sprites = hud_drawing.sprites(hud, self._window_wh, self._pressed)
+        if self._asked_s is not None:
+            sprites = (*sprites, question.sprite(self._window_wh))
+        painter.paint(self._view, sprites)
 
 
 _COMMANDS = {key: command for command, key in hud_drawing.KEYS.items()}
+_ANSWERS = {key: answer for answer, key in question.KEYS.items()}
 
 
 def _drivers() -> str:
