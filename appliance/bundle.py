@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from appliance.durable import sync_folder, write_file
 from appliance.download import sha256_of
+from appliance.durable import sync_folder, write_file
 from appliance.errors import BundleError, ModelError, NotAModel
 from appliance.invoke.pairs import check_twins, find_pair
 from appliance.invoke.runtime import load, model_spec, read_spec

@@ -62,7 +62,9 @@ class SceneConfig(_Section):
 class ModelConfig(_Section):
     """The network and what counts as an object."""
 
-    file: str = Field("models/demo.tflite", min_length=1, description="the path of a .tflite file")
+    file: str = Field(
+        "models/demo.tflite", min_length=1, description="the path of a .tflite file, or of a folder with one"
+    )
     confidence: float = Field(0.3, ge=0.01, le=0.99, description="a number from 0.01 to 0.99")
     nms_iou: float = Field(0.7, ge=0.1, le=0.99, description="a number from 0.1 to 0.99")
 

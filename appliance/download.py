@@ -38,6 +38,8 @@ class Wanted:
     """Bytes."""
     sha256: str | None = None
     """Hexadecimal."""
+    at_most: int | None = None
+    """Bytes, where the size is not known: what has more is not it, and is not to fill the disk."""
 
 
 def sha256_of(path: Path) -> str:
@@ -149,13 +151,23 @@ def _attempt(wanted: Wanted, part: _Part, progress: Progress) -> None:
         length = response.headers.get("Content-Length")
         total = have + int(length) if length and length.isdigit() else 0
         done = have
+        _check_limit(wanted, part, max(total, done))
         with part.path.open("ab") as file:
             while piece := _read(response):
                 file.write(piece)
                 done += len(piece)
+                _check_limit(wanted, part, done)
                 progress(done, total)
         if total and done < total:
             raise _Interrupted(f"the connection ended after {done} of {total} bytes")
+
+
+def _check_limit(wanted: Wanted, part: _Part, size: int) -> None:
+    if wanted.at_most is not None and size > wanted.at_most:
+        part.discard()
+        raise DownloadError(
+            f"{wanted.url} is not the file that was expected: it has more than {wanted.at_most} bytes"
+        )
 
 
 def _goes_on(response: http.client.HTTPResponse, have: int) -> bool:

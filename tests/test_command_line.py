@@ -115,6 +115,7 @@ def _wrong_key(folder: Path) -> list[str | Path]:
     ("arguments", "exit_code", "words"),
     [
         (lambda folder: ["--model", folder / "none.tflite"], 11, ["none.tflite"]),
+        (lambda folder: ["--model", folder], 11, ["there is no model in the folder"]),
         (_not_a_model, 12, ["text.tflite"]),
         (_truncated_model, 12, ["cut.tflite"]),
         (lambda folder: ["--source", folder / "nothing"], 21, ["nothing", "does not exist"]),

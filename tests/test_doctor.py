@@ -583,6 +583,33 @@ def test_check_config(tmp_path: Path) -> None:
     assert appliance("check-config", tmp_path / "missing.yaml")[0] == 2
 
 
+def test_the_configuration_may_name_a_folder_with_a_model(tmp_path: Path) -> None:
+    file, folder = tmp_path / "config.yaml", tmp_path / "current"
+    (tmp_path / "demo").mkdir()
+    folder.symlink_to("demo")
+    write(file, "model: {file: current}\n")
+    machine = Machine(configuration.read(file)[0])
+    check = models.model(machine)
+    assert verdict(check) is FAIL
+    assert "there is no model in the folder" in check.words
+    assert appliance("check-config", file)[0] == 11
+    for path in (DEMO, DEMO.with_suffix(".json")):
+        shutil.copy(path, folder)
+    machine = Machine(configuration.read(file)[0])
+    assert verdict(models.model(machine)) is WARN
+    assert str(tmp_path / "demo" / "demo.tflite") in models.model(machine).words
+    assert verdict(models.description(machine)) is OK
+    assert verdict(models.on_the_cpu(machine)) is OK
+    assert appliance("check-config", file)[0] == 0
+    shutil.copy(DEMO, folder / "second.tflite")
+    check = models.model(Machine(configuration.read(file)[0]))
+    assert verdict(check) is FAIL
+    assert "several models (demo.tflite, second.tflite)" in check.words
+    code, _, error = appliance("check-config", file)
+    assert code == 17
+    assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -2,14 +2,12 @@
 
 import hashlib
 import socket
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from file_server import Behaviour, serving
 
 from appliance.convert.fetch import MANIFEST, fetch, published
 from appliance.download import ATTEMPTS, Wanted, download
@@ -19,71 +17,10 @@ CONTENT = np.random.default_rng(0).bytes(600_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-@dataclass
-class Behaviour:
-    """What the server does."""
-
-    content: bytes = CONTENT
-    tag: str = '"one"'
-    ranges: bool = True
-    breaks: list[int] = field(default_factory=list)
-    """After how many bytes of the body each of the next answers ends."""
-    answers: list[int] = field(default_factory=list)
-    """Status codes of the next answers that are errors."""
-    asked: list[str | None] = field(default_factory=list)
-    """The Range of each request."""
-    url: str = ""
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Serves `behaviour.content` under every path."""
-
-    behaviour: Behaviour
-
-    def do_GET(self) -> None:
-        does = self.behaviour
-        wanted = self.headers.get("Range")
-        does.asked.append(wanted)
-        if does.answers:
-            self.send_error(does.answers.pop(0))
-            return
-        start = 0
-        if wanted and does.ranges and self.headers.get("If-Range") == does.tag:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-            if start >= len(does.content):
-                self.send_error(416)
-                return
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(does.content) - 1}/{len(does.content)}")
-        if does.tag:
-            self.send_header("ETag", does.tag)
-        body = does.content[start:]
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if does.breaks:
-            self.wfile.write(body[: does.breaks.pop(0)])
-            self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
-            return
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Not on the screen."""
-
-
 @pytest.fixture
 def server() -> Iterator[Behaviour]:
-    """A server on this machine."""
-    behaviour = Behaviour()
-    handler = type("Handler", (Handler,), {"behaviour": behaviour})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
-        thread = threading.Thread(target=http.serve_forever, args=(0.02,))
-        thread.start()
-        behaviour.url = f"http://127.0.0.1:{http.server_port}/file.pt"
+    with serving(CONTENT) as behaviour:
         yield behaviour
-        http.shutdown()
-        thread.join()
 
 
 def get(server: Behaviour, path: Path, **known: object) -> str:
@@ -157,6 +94,23 @@ def test_wrong_file_is_named_and_thrown_away(
 ) -> None:
     with pytest.raises(DownloadError, match=f"not the file that was expected: .*{problem}"):
         get(server, tmp_path / "file.pt", **known)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("breaks", [[], [500_000]])
+def test_more_than_was_allowed_is_not_kept(server: Behaviour, tmp_path: Path, breaks: list[int]) -> None:
+    server.breaks = breaks
+    for at_most in (len(CONTENT) - 1, 50):
+        with pytest.raises(DownloadError, match=f"has more than {at_most} bytes"):
+            get(server, tmp_path / "file.pt", at_most=at_most)
+        assert list(tmp_path.iterdir()) == []
+    get(server, tmp_path / "file.pt", at_most=len(CONTENT))
+
+
+def test_a_server_that_says_no_length_is_stopped_too(server: Behaviour, tmp_path: Path) -> None:
+    server.says_length = False
+    with pytest.raises(DownloadError, match="has more than 1000 bytes"):
+        get(server, tmp_path / "file.pt", at_most=1000)
     assert list(tmp_path.iterdir()) == []
 
 

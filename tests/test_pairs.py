@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from appliance.config import PROJECT_ROOT
 from appliance.data import Layout
-from appliance.errors import ModelError, ModelMissing, NotAModel, NotCompiled
+from appliance.errors import ModelError, ModelMissing, NotAModel, NotCompiled, SeveralModels
 from appliance.invoke import runtime
-from appliance.invoke.pairs import ModelPair, check_twins, find_pair, find_plain
+from appliance.invoke.choice import choose_backend
+from appliance.invoke.pairs import ModelPair, check_twins, find_pair, find_plain, locate
 from appliance.invoke.sidecar import read_sidecar
 
 PLAIN = PROJECT_ROOT / "models" / "demo.tflite"
@@ -91,6 +92,51 @@ def test_for_the_cpu_the_compiled_one_does_not_matter(plain: Path, compiled: Pat
     alone = plain.with_name("alone.tflite")
     compile_model(plain, alone)
     assert find_plain(alone) is None
+
+
+def test_a_folder_with_one_model_means_that_model(plain: Path, compiled: Path) -> None:
+    folder = plain.parent
+    (folder / "README.md").write_text("no model")
+    (folder / ".hidden.tflite").write_text("no model")
+    assert locate(folder) == plain
+    other = compiled.rename(compiled.with_name("for-the-coral.tflite"))
+    for described, names in ((plain, {"edge_tpu": other.name}), (other, {"plain": plain.name})):
+        described.with_suffix(".json").write_text(json.dumps(names))
+        assert locate(folder) == plain
+        described.with_suffix(".json").unlink()
+    plain.unlink()
+    assert locate(folder) == other
+    assert locate(plain) == plain
+
+
+def test_a_link_to_a_folder_is_followed_once(plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    link = tmp_path / "models" / "current"
+    link.symlink_to(plain.parent)
+    found = locate(link)
+    backend = choose_backend(link, "cpu", "auto", live=True)
+    assert backend.spec.name == "net"
+    backend.close()
+    link.unlink()
+    assert find_pair(found).plain is not None
+
+
+def test_a_folder_that_could_mean_anything(plain: Path) -> None:
+    folder = plain.parent
+    other = plain.with_name("other.tflite")
+    other.write_bytes(plain.read_bytes())
+    with pytest.raises(SeveralModels, match=r"several models \(net\.tflite, other\.tflite\): name one"):
+        locate(folder)
+    for each, named in ((plain, other), (other, plain)):
+        each.with_suffix(".json").write_text(json.dumps({"edge_tpu": named.name}))
+    with pytest.raises(SeveralModels):
+        locate(folder)
+    for path in folder.iterdir():
+        path.unlink()
+    for kind in ("cpu", "auto", "edgetpu"):
+        with pytest.raises(ModelMissing, match="no model in the folder") as caught:
+            choose_backend(folder, kind, "auto", live=True)
+        assert str(folder) in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,9 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    load_whole(options.file)
+    config = load_whole(options.file)
+    from appliance.invoke.pairs import locate  # needs NumPy, which the doctor does without
+
+    locate(Path(config.model.file))
     print(f"{options.file}: ok")
     return 0

@@ -10,7 +10,7 @@ from appliance.doctor.checks import Check, fail, ok, warn
 from appliance.doctor.machine import Machine, ProbeFailed
 
 _MAPPED_AT_LEAST = 0.9
-_CONVERT = "appliance convert makes one of FastSAM-s.pt; see the README"
+_CONVERT = "appliance convert makes one of FastSAM-s.pt, appliance models add installs one; see the README"
 _COMPILE = "run edgetpu_compiler on it, and put the result beside it"
 
 

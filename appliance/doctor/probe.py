@@ -54,10 +54,10 @@ def cameras() -> dict[str, object]:
 
 def model(path: str) -> dict[str, object]:
     """A model and its sibling, and what they take and give."""
-    from appliance.invoke.pairs import check_twins, find_pair
+    from appliance.invoke.pairs import check_twins, find_pair, locate
     from appliance.invoke.runtime import read_spec
 
-    pair = find_pair(Path(path))
+    pair = find_pair(locate(Path(path)))
     files = {"plain": pair.plain, "compiled": pair.compiled}
     specs = {kind: read_spec(file.path, file.content) for kind, file in files.items() if file is not None}
     if len(specs) == 2:

@@ -14,7 +14,7 @@ from appliance.invoke.discovery import EdgeTpu
 from appliance.invoke.edgetpu import EdgeTpuBackend
 from appliance.invoke.jobs import EdgeTpuJob
 from appliance.invoke.library import find_library, package_of
-from appliance.invoke.pairs import ModelFile, check_twins, find_pair, find_plain
+from appliance.invoke.pairs import ModelFile, check_twins, find_pair, find_plain, locate
 from appliance.invoke.runtime import read_spec
 from appliance.invoke.tflite import TfliteBackend
 
@@ -26,11 +26,12 @@ Devices = Callable[[], tuple[EdgeTpu, ...]]
 def choose_backend(
     path: Path, kind: BackendKind, device: str, live: bool, devices: Devices = discovery.edge_tpus
 ) -> Backend:
-    """The backend for a model.
+    """The backend for a model: a file, or a folder that holds one.
 
     `cpu` and `edgetpu` either work or are an error. `auto` takes a device whenever there is one and the CPU
     otherwise. Raises `ModelError`, `EdgeTpuError`.
     """
+    path = locate(path)
     if kind == "cpu":
         plain = find_plain(path)
         if plain is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.data import ModelSpec
-from appliance.errors import ModelError, ModelMissing, NotCompiled
+from appliance.errors import ModelError, ModelMissing, NotCompiled, SeveralModels
 from appliance.invoke import runtime
 from appliance.invoke.sidecar import read_sidecar
 
@@ -28,6 +28,30 @@ class ModelPair:
 
     plain: ModelFile | None
     compiled: ModelFile | None
+
+
+def locate(path: Path) -> Path:
+    """The file that a path means: itself, or the one model of a folder, whose twin does not count.
+
+    A link to a folder is followed now: it may lead elsewhere later, and this model is still the same.
+    Raises `ModelMissing`, `SeveralModels`; `ModelError` for a sidecar that cannot be read.
+    """
+    if not path.is_dir():
+        return path
+    files = sorted(path.resolve().glob("[!.]*.tflite"))
+    if not files:
+        raise ModelMissing(f"there is no model in the folder {path}: put a .tflite file into it, or name one")
+    twins = set()
+    for file in files:
+        sidecar = read_sidecar(file)
+        if sidecar.plain in files:
+            twins.add(file)
+        twins.add(sidecar.edge_tpu or file.with_name(f"{file.stem}{_SUFFIX}.tflite"))
+    models = [file for file in files if file not in twins] or files
+    if len(models) > 1:
+        names = ", ".join(file.name for file in models)
+        raise SeveralModels(f"the folder {path} holds several models ({names}): name one of these files")
+    return models[0]
 
 
 def find_pair(path: Path) -> ModelPair:

@@ -67,7 +67,9 @@ def read(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise ModelMissing(f"there is no model {path}: give the path of a .tflite file") from None
+        raise ModelMissing(
+            f"there is no model {path}: give the path of a .tflite file, or of a folder with one"
+        ) from None
     except OSError as error:
         raise ModelMissing(f"the model {path} cannot be read: {error.strerror}") from error
     if content[4:8] != _IDENTIFIER:
