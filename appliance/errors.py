@@ -10,7 +10,8 @@ ApplianceError                 1
 │   ├── NotCompiled           15   not compiled for the Edge TPU, and there is no other
 │   ├── BundleError           16   a bundle that is damaged, or not what the appliance takes
 │   ├── SeveralModels         17   a folder of which nobody can say which model is meant
-│   └── ModelsNotWritable     18   the folder of models cannot be changed
+│   ├── ModelsNotWritable     18   the folder of models cannot be changed
+│   └── NotForEdgeTpu         19   not every op of the model would run on an Edge TPU
 ├── SourceError               20
 │   ├── SourceMissing         21
 │   ├── SourceUnreadable      22
@@ -20,7 +21,9 @@ ApplianceError                 1
 │   ├── NoScreen              31
 │   └── OutputNotWritable     32
 ├── ConvertError              40
-│   └── LossTooGreat          41   a step of the conversion made too much of a difference
+│   ├── LossTooGreat          41   a step of the conversion made too much of a difference
+│   ├── CompilerFailed        42   edgetpu_compiler gave no model
+│   └── TooLittleMapped       43   the compiled model would leave too much to the CPU
 ├── DownloadError             45   the file is not there, not the one that was expected, or out of reach
 ├── EdgeTpuError              60
 │   ├── NoEdgeTpu             61   none is plugged in, or not the named one, or it does not answer
@@ -102,6 +105,12 @@ class ModelsNotWritable(ModelError):
     exit_code = 18
 
 
+class NotForEdgeTpu(ModelError):
+    """Not every op of the model would run on an Edge TPU."""
+
+    exit_code = 19
+
+
 class SourceError(ApplianceError):
     """The source cannot be used."""
 
@@ -160,6 +169,18 @@ class LossTooGreat(ConvertError):
     """What a step of the conversion gave says something else than what went in."""
 
     exit_code = 41
+
+
+class CompilerFailed(ConvertError):
+    """edgetpu_compiler refused the model, crashed, or took too long."""
+
+    exit_code = 42
+
+
+class TooLittleMapped(ConvertError):
+    """edgetpu_compiler would leave too many of the model's ops to the CPU."""
+
+    exit_code = 43
 
 
 class DownloadError(ApplianceError):
