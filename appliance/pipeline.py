@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 
 JOIN_S = 1.5
 """How long all stages together may take to end once they were told to."""
+_LAST_JOIN_S = 0.3
+"""How long they have at least once the main thread has ended too: its end may take as long as theirs."""
 STUCK_S = 15.0
 """How long a stage may work on one item. The limits of the sources themselves are shorter (10 s at most)."""
 _CHECK_S = 1.0
@@ -148,6 +150,7 @@ class Pipeline:
         """Set once everything is to end; waits in sources and the like watch it."""
         self._stop_asked = False
         self._deadline_s: float | None = None
+        self._stopped_s: float | None = None
         self._error: BaseException | None = None
         self._error_at_end: Exception | None = None
         self._error_lock = threading.Lock()
@@ -231,8 +234,7 @@ class Pipeline:
             pass
         except BaseException as error:  # noqa: BLE001 - raised again below, unless a stage failed before
             self._fail(error)
-        self._stop()
-        deadline = time.monotonic() + JOIN_S
+        deadline = max(self._stop() + JOIN_S, time.monotonic() + _LAST_JOIN_S)
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         alive = [thread.name for thread in self._threads if thread.is_alive()]
@@ -257,7 +259,11 @@ class Pipeline:
             _log.debug("a later error, after the first one", exc_info=error)
         self._stop()
 
-    def _stop(self) -> None:
+    def _stop(self) -> float:
+        """Tell all stages; returns when they were told for the first time, monotonic."""
+        if self._stopped_s is None:
+            self._stopped_s = time.monotonic()
         self.stopping.set()
         for stoppable in self._stoppables:
             stoppable.stop()
+        return self._stopped_s

@@ -57,7 +57,8 @@ def capture(
     _log.info("source %s, %s", source.name, "live" if source.live else "every picture")
     given = 0
     try:
-        while not stopping.is_set():
+        # A wait of no time, unlike `is_set`, is progress: for a source's silence it has limits of its own.
+        while not stopping.wait(0):
             try:
                 frame = source.read(READ_TIMEOUT_S)
             except SourceLost as lost:

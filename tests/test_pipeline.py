@@ -139,6 +139,24 @@ def test_a_thread_that_does_not_stop_is_named_in_bounded_time(monkeypatch: pytes
     assert time.monotonic() - started < 1
 
 
+def test_stages_and_the_main_thread_end_at_the_same_time() -> None:
+    """Together they must fit into what systemd leaves a service for its end."""
+    pipeline = Pipeline()
+    pipeline.stage("deaf", _never, ())
+
+    def main() -> None:
+        pipeline.ask_to_stop()
+        try:
+            pipeline.check()
+        finally:
+            time.sleep(pipeline_module.JOIN_S)  # a recording is finished
+
+    started = time.monotonic()
+    with pytest.raises(StageStuck, match="deaf"):
+        pipeline.run(main)
+    assert time.monotonic() - started < pipeline_module.JOIN_S + 0.6
+
+
 def test_a_thread_in_a_long_call_may_be_left_behind(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

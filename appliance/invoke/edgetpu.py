@@ -21,6 +21,8 @@ from appliance.pool import Pool
 _INPUT_BLOCKS = 4
 """A spare one; and inputs that are run, ready, and being made."""
 _PAUSES = Pauses()
+_LOOK_S = 0.05
+"""Pause between looks at a device that is starting."""
 
 
 class EdgeTpuBackend:
@@ -108,7 +110,7 @@ class EdgeTpuBackend:
             if made is not None:
                 return made
             if self._patient and (self._stand_in is None or supervisor.can_be_waited_for):
-                supervisor.wait_for_change()
+                self._stopping.wait(_LOOK_S)  # however long it takes, this is no standstill
                 self._give()
                 continue
             if self._stand_in is None:

@@ -136,11 +136,6 @@ class Supervisor:
         with self._changed:
             return self.worker is not None or self.state is State.STARTING
 
-    def wait_for_change(self) -> None:
-        """Wait for the state to change, for a moment at most."""
-        with self._changed:
-            self._changed.wait(_TICK_S)
-
     def working(self, worker: WorkerProcess, state: State) -> None:
         """Say that the worker is busy, or ready again."""
         with self._changed:
