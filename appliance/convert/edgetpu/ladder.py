@@ -16,7 +16,19 @@ SIZES: Final = (512, 448, 416, 384, 320)
 Made = TypeVar("Made")
 
 
-def largest(attempt: Callable[[int], Made], sizes: Sequence[int] = SIZES) -> Made:
+def sizes(compiler_installed: bool) -> tuple[int, ...]:
+    """What `largest` is to try. Without a compiler nothing can be tried, and the first size is taken."""
+    if compiler_installed:
+        return SIZES
+    log.warning(
+        "--size auto: %d x %d, which may or may not compile: edgetpu_compiler is not installed",
+        SIZES[0],
+        SIZES[0],
+    )
+    return SIZES[:1]
+
+
+def largest(attempt: Callable[[int], Made], sizes: Sequence[int]) -> Made:
     """What `attempt(size)` gives for the first size at which it does not raise.
 
     `attempt` converts and compiles for a square input of that side. Only a compiler that fails or maps too
