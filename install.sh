@@ -110,6 +110,7 @@ at_the_end() {
 install_all() {
   step "Look at the machine"
   check_machine
+  [ -z "$libedgetpu" ] || check_libedgetpu
   step "What will be done"
   plan
   [ -z "$dry_run" ] || exit 0

@@ -1,0 +1,256 @@
+"""`install.sh`, run for real in clean Debian systems: installed, upgraded, interrupted, removed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from edge_tpu import build_stand_in
+from installing import WHEELS, bundled, installable, stand_in_package
+from roots import Root, open_root
+
+from appliance.config import PROJECT_ROOT
+
+INSTALL_S = 300
+CONFIG = "/etc/appliance/config.yaml"
+# Most of it to make the roots, once on a machine.
+pytestmark = pytest.mark.timeout(1800)
+# Everything but what apt and dpkg keep for themselves, and what useradd leaves as a copy of the users' files.
+_SNAPSHOT = r"""
+import hashlib, os, re, stat, subprocess, sys
+packaged = set(subprocess.run("dpkg-query -L $(dpkg-query -W -f '${Package} ')", shell=True, text=True,
+                              capture_output=True).stdout.splitlines())
+skip = re.compile("/(proc|sys|dev|run|tmp|root|project|here|wheels|offline"
+                  "|var/(lib/(dpkg|apt|systemd)|cache|log)|etc/(passwd|group|shadow|gshadow|subuid|subgid)-|etc/(ld.so.cache|.pwd.lock))$")
+for folder, folders, files in os.walk("/"):
+    folders[:] = [name for name in folders if not skip.match(os.path.join(folder, name))]
+    for name in folders + files:
+        path = os.path.join(folder, name)
+        if skip.match(path) or path in packaged or path.removeprefix("/usr") in packaged:
+            continue
+        told = os.lstat(path)
+        what = os.readlink(path) if stat.S_ISLNK(told.st_mode) else ""
+        if stat.S_ISREG(told.st_mode) and told.st_size < 1e6:
+            what = hashlib.sha256(open(path, "rb").read()).hexdigest()
+        print(path, oct(told.st_mode), told.st_uid, told.st_gid, what)
+"""
+
+
+class Machine:
+    """A root that `install.sh` is run in, with packages that stand in for the Edge TPU's library."""
+
+    def __init__(self, root: Root, packages: Path) -> None:
+        self.root = root
+        self._packages = packages
+
+    def run(
+        self, *command: str, environment: Mapping[str, str] | None = None, network: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Any command. The project is in /project, the packages are in /here."""
+        return self.root.run(
+            *command,
+            timeout_s=INSTALL_S,
+            binds={PROJECT_ROOT: "/project", self._packages: "/here"},
+            environment={**WHEELS, **(environment or {})},
+            network=network,
+        )
+
+    def ok(self, *command: str, network: bool = True) -> str:
+        """A command that works; what it says."""
+        done = self.run(*command, network=network)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def fails(
+        self, *command: str, code: int = 1, environment: Mapping[str, str] | None = None, network: bool = True
+    ) -> str:
+        """A command that ends with an error; what it says there."""
+        done = self.run(*command, environment=environment, network=network)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stderr
+
+    def snapshot(self) -> set[str]:
+        """All files, but for those of packages."""
+        return set(self.ok("python3", "-c", _SNAPSHOT).splitlines())
+
+    def release(self) -> str:
+        """The release that is in use."""
+        return self.ok("readlink", "/opt/appliance").strip()
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    library = build_stand_in(tmp_path)
+    for name, version in (
+        ("libedgetpu1-std", "16.0"),  # as Google's of 2021
+        ("libedgetpu1-std", "16.0tf2.19.1-1.test"),
+        ("libedgetpu1-max", "16.0tf2.19.1-1.test"),
+    ):
+        stand_in_package(folder, library, name, version)
+    return folder
+
+
+STD = "/here/libedgetpu1-std_16.0tf2.19.1-1.test.deb"
+MAX = "/here/libedgetpu1-max_16.0tf2.19.1-1.test.deb"
+GOOGLES = "/here/libedgetpu1-std_16.0.deb"
+INSTALL = "/project/install.sh"
+APPLIANCE = "/usr/local/bin/appliance"
+
+
+def test_bookworm_from_nothing_and_back(tmp_path: Path, packages: Path) -> None:
+    machine = Machine(open_root(installable("bookworm"), tmp_path / "root"), packages)
+    machine.ok("dpkg", "-i", GOOGLES)
+    before = machine.snapshot()
+
+    _nothing_happens_when_it_is_only_asked(machine, before)
+    said = machine.fails(INSTALL, "--libedgetpu", STD, environment={"PIP_FIND_LINKS": "/nowhere"})
+    assert "nothing was installed" in said
+    assert machine.snapshot() == before, "a failure leaves nothing"
+
+    said = machine.ok(INSTALL, "--libedgetpu", STD)
+    assert said.index("What will be done") < said.index("Install packages of the system")
+    assert "no python3-picamera2" in said
+    assert "This is the demo model" in said
+    _is_installed(machine)
+
+    machine.root.write(CONFIG, "source: scene\nmodel: {confidence: 0.5}\n", 0o640)
+    machine.root.write("/var/lib/appliance/recordings/mine.mkv", "mine")
+    _failures_leave_what_was_there(machine)
+
+    first = machine.release()
+    machine.ok(INSTALL, "--max", "--libedgetpu", MAX)
+    assert machine.release() != first
+    assert len(machine.ok("ls", "/opt/appliance-releases").split()) == 2, "the old one is gone"
+    assert machine.ok("cat", CONFIG) == "source: scene\nmodel: {confidence: 0.5}\n"
+    assert _version(machine, "libedgetpu1-std") == ""
+    assert _version(machine, "libedgetpu1-max") == "16.0tf2.19.1-1.test"
+
+    machine.ok(INSTALL, "--uninstall")
+    assert machine.ok("cat", CONFIG, "/var/lib/appliance/recordings/mine.mkv").endswith("mine")
+    left = {line.split()[0] for line in machine.snapshot() - before}
+    kept = r"/(etc/appliance|var/lib/appliance)(/.*)?|/etc/(passwd|group|g?shadow)"
+    assert {path for path in left if not re.fullmatch(kept, path)} == set()
+    assert _version(machine, "libedgetpu1-max") == ""
+
+    machine.ok(INSTALL, "--purge")
+    assert machine.snapshot() == before
+    machine.ok(INSTALL, "--purge")
+
+
+def _nothing_happens_when_it_is_only_asked(machine: Machine, before: set[str]) -> None:
+    said = machine.ok(INSTALL, "--dry-run", "--libedgetpu", STD)
+    assert "put the program into /opt/appliance" in said
+    assert STD in said
+    assert "crashes with today's runtimes" in machine.fails(INSTALL, "--libedgetpu", GOOGLES)
+    assert "wanted is libedgetpu1-std" in machine.fails(INSTALL, "--libedgetpu", MAX)
+    assert "unknown option: --sped" in machine.fails(INSTALL, "--sped", code=2)
+    assert "there is no such file" in machine.fails(INSTALL, "--libedgetpu", "/nowhere.deb", code=2)
+    assert "--offline FOLDER" in machine.fails(INSTALL, network=False)
+    assert "as root" in machine.fails("runuser", "-u", "nobody", "--", INSTALL)
+    machine.ok("sh", "-c", f"mkdir /opt/appliance && ! {INSTALL} && rmdir /opt/appliance")
+    assert machine.snapshot() == before
+
+
+def _is_installed(machine: Machine) -> None:
+    assert _version(machine, "libedgetpu1-std") == "16.0tf2.19.1-1.test", "Google's was replaced"
+    assert "libedgetpu1-std_16.0tf2.19.1-1.test.deb" in machine.ok(
+        "cat", "/var/lib/appliance/libedgetpu.sha256"
+    )
+    groups = machine.ok("id", "-Gn", "appliance").split()
+    assert {"appliance", "video", "render", "input", "plugdev"} <= set(groups)
+    checks = _doctor(machine)
+    assert checks["configuration"] == ("ok", CONFIG)
+    assert checks["NumPy"][1].startswith("1.26")
+    assert checks["libedgetpu"][0] == "ok"
+    assert checks["model's description"][0] == "ok"
+    assert checks["model on the CPU"][0] == "ok"
+    assert "fail" not in {verdict for verdict, _ in checks.values()}
+    wants = "/etc/systemd/system/multi-user.target.wants/appliance.service"
+    assert machine.ok("readlink", wants).strip() == "/etc/systemd/system/appliance.service"
+    machine.ok("udevadm", "--version")
+    assert "1a6e" in machine.ok("cat", "/etc/udev/rules.d/99-appliance-edgetpu.rules")
+    written = machine.ok("grep", "-E", "^(source|output)|^  (file|fullscreen)", CONFIG)
+    for line in (
+        "source: scene",
+        "output: /var/lib/appliance/recordings",
+        "  file: /var/lib/appliance/models/current",
+        "  fullscreen: true",
+    ):
+        assert line in written.splitlines()
+    command = ("runuser", "-u", "appliance", "--", APPLIANCE, "run", "--config", CONFIG)
+    machine.ok(*command, "--display", "files", "--seconds", "2")
+    assert "video.mkv" in machine.ok("sh", "-c", "ls /var/lib/appliance/recordings/run-*")
+
+
+def _failures_leave_what_was_there(machine: Machine) -> None:
+    before, release = machine.snapshot(), machine.release()
+    said = machine.fails(INSTALL, environment={"PIP_FIND_LINKS": "/nowhere"})
+    assert "failed while it did this: Make the program" in said
+    assert "before is unchanged" in said
+    # A disk that is full when half of the program is there.
+    full = (
+        "cp -a /opt /tmp/opt; mount -t tmpfs -o size=$(($(du -sm /opt | cut -f1) + 100))m tmpfs /opt"
+        f"; cp -a /tmp/opt/. /opt; code=0; {INSTALL} || code=$?"
+        f"; {APPLIANCE} --version; ls /opt/*; rm -r /tmp/opt; exit $code"
+    )
+    done = machine.run("sh", "-c", full)
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "appliance 0." in done.stdout
+    assert len(re.findall(r"^20\d+-", done.stdout, re.MULTILINE)) == 1
+    # Nobody is left to clean up, then.
+    assert machine.run("timeout", "-s", "KILL", "4", INSTALL).returncode != 0
+    assert machine.release() == release
+    assert "appliance 0." in machine.ok(APPLIANCE, "--version")
+    assert {line for line in machine.snapshot() - before if "/opt/appliance-releases/" not in line} == set()
+    # Another file under a name that is known.
+    machine.ok("sed", "-i", "s/^..../0000/", "/var/lib/appliance/libedgetpu.sha256")
+    assert "has the checksum" in machine.fails(INSTALL, "--libedgetpu", STD)
+    machine.ok("rm", "/var/lib/appliance/libedgetpu.sha256")
+
+
+def test_trixie_without_a_network(tmp_path: Path, packages: Path) -> None:
+    machine = Machine(open_root(bundled("trixie"), tmp_path / "root"), packages)
+    install = (INSTALL, "--offline", "/offline")
+    machine.ok(
+        "sh",
+        "-c",
+        f"echo bookworm arm64 >/tmp/other; mount --bind /tmp/other /offline/bundle; ! {' '.join(install)}",
+    )
+    said = machine.ok(*install, network=False)
+    assert "== Installed" in said
+    checks = _doctor(machine)
+    assert checks["NumPy"][1].startswith("2.")
+    assert checks["model on the CPU"][0] == "ok"
+    assert _version(machine, "libedgetpu1-std") == "16.0tf2.19.1-1.test"
+    assert _version(machine, "labwc") != ""
+    drop_ins = machine.ok("ls", "/etc/systemd/system/appliance.service.d").split()
+    assert "growing-pauses.conf" in drop_ins
+    assert "kiosk.conf" in drop_ins
+    first = machine.release()
+    machine.ok(*install, network=False)
+    assert machine.release() != first
+    machine.ok("systemd-analyze", "verify", "--man=no", "appliance.service")
+    machine.ok(INSTALL, "--purge", network=False)
+    left = machine.ok(
+        "sh", "-c", "ls -d /opt/* /etc/appliance /var/lib/appliance /etc/systemd/system/appli* || true"
+    )
+    assert "/opt/appliance" not in left.replace("cannot access", "")
+
+
+def _doctor(machine: Machine) -> dict[str, tuple[str, str]]:
+    done = machine.run("runuser", "-u", "appliance", "--", APPLIANCE, "doctor", "--json")
+    return {check["name"]: (check["verdict"], check["words"]) for check in json.loads(done.stdout)["checks"]}
+
+
+def _version(machine: Machine, package: str) -> str:
+    """Of a package that is installed; empty if it is not."""
+    words = "${db:Status-Status} ${Version}"
+    state, _, version = machine.run("dpkg-query", "-W", "-f", words, package).stdout.partition(" ")
+    return version if state == "installed" else ""
