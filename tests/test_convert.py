@@ -169,7 +169,8 @@ def test_int8_model_says_what_the_float_model_says(
         "yolov8n-seg-ref-256.json",
         "yolov8n-seg-ref-256.tflite",
     ]
-    for step in ("calibrate", "export", "quantise"):
+    steps = ("calibrate", "export", "quantise", "check")
+    for step in steps:
         assert f"{step}: done in" in caplog.text
 
     pictures = load_pictures(sorted((SHARED / "eval" / "images").glob("*.jpg"))[:4], (256, 256))
@@ -192,9 +193,23 @@ def test_int8_model_says_what_the_float_model_says(
     assert sidecar["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
     assert sidecar["checkpoint"]["sha256"] == hashlib.sha256(CHECKPOINT.read_bytes()).hexdigest()
     assert sidecar["tools"]["tensorflow"] == "2.19.0"
+    accuracy = sidecar["accuracy"]
+    assert accuracy["pictures"] == 4
+    for forms, most in (("onnx_vs_torch", 1e-4), ("float_vs_onnx", 1e-4), ("int8_vs_float", 0.12)):
+        assert accuracy[forms]["anchors"] > 30
+        for kind in ("score", "box", "coefficient", "mask"):
+            assert 0 <= accuracy[forms][kind] < most, (forms, kind)
+    assert accuracy["int8_vs_float"]["mask"] > 0
     assert {tuple(output["shape"][1:]): output["scale"] for output in sidecar["outputs"]} == pytest.approx(
         {shape: step for shape, (_, step) in quantised.items()}
     )
+
+    caplog.clear()
+    described = model.with_suffix(".json").read_bytes()
+    assert convert(CHECKPOINT, (256, 256), calibration, tmp_path / "models") == model
+    assert model.with_suffix(".json").read_bytes() == described
+    for step in steps:
+        assert f"{step}: unchanged, kept" in caplog.text
 
 
 @needs_converter
@@ -220,6 +235,8 @@ def test_small_one_class_network_at_a_rectangular_size_twice(
         # Its outputs are almost constant, so a correlation would say nothing.
         assert np.abs(as_read(name, expected) - as_read(name, got)).mean() < max(step, 0.001), name
 
+    for record in work(checkpoint, (128, 96)).glob("*.record.json"):
+        record.unlink()
     again = convert(checkpoint, (128, 96), photographs, tmp_path, name="again")
     assert again.read_bytes() == model.read_bytes()
 

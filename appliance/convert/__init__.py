@@ -3,6 +3,6 @@
 Torch and TensorFlow run as scripts in environments of their own; this package imports neither.
 """
 
-from appliance.convert.steps import convert
+from appliance.convert.conversion import convert
 
 __all__ = ["convert"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import itertools
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from appliance.convert.processes import run_logged
 from appliance.errors import ConvertError
 
 log = logging.getLogger(__name__)
@@ -160,37 +160,3 @@ def locked(path: Path) -> Iterator[None]:
     with handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-def run_logged(
-    step: str,
-    command: Sequence[str | Path],
-    log_file: Path,
-    folder: Path,
-    timeout_s: float,
-    variables: dict[str, str] | None = None,
-) -> None:
-    """Run a command in `folder`, its output appended to `log_file`.
-
-    Raises `ConvertError`, with the last line of its output, if it fails or takes longer than `timeout_s`.
-    """
-    with log_file.open("ab") as output:
-        output.write(f"$ {' '.join(map(str, command))}\n".encode())
-        output.flush()
-        try:
-            done = subprocess.run(
-                command,
-                cwd=folder,
-                env={**os.environ, **(variables or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ConvertError(f"{step}: not done after {timeout_s:.0f} s; its log is {log_file}") from error
-    if done.returncode != 0:
-        lines = reversed(log_file.read_text(errors="replace").splitlines())
-        reason = next(itertools.filterfalse(lambda line: not line.strip(), lines)).strip()
-        raise ConvertError(f"{step}: {reason[:400]} (exit code {done.returncode}; its log is {log_file})")

@@ -5,6 +5,9 @@ The graph takes `images` (1, 3, H, W) float32, 0..1, and ends at the head's last
 the mask coefficients `mask_S` (1, 32, H/S, W/S); and the prototypes `prototypes` (1, 32, H/4, W/4). Sigmoid,
 DFL and NMS are left to the reader: in int8, boxes, scores and coefficients need a scale each.
 
+`--said` gets what the checkpoint itself says about `--pictures`, (N, H, W, 3) uint8, with Ultralytics' own
+code: `rows` (N, 4 + nc + 32, A), with boxes as centre and size in pixels, and `prototypes` (N, 32, H/4, W/4).
+
 Ends with exit code 1 and a last line that says why, if it cannot.
 """
 
@@ -19,6 +22,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx  # type: ignore[import-not-found]
 import onnxslim  # type: ignore[import-not-found]
 import torch  # type: ignore[import-not-found]
@@ -36,11 +40,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--size", type=int, nargs=2, required=True, metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--pictures", type=Path, required=True, help="a .npy")
+    parser.add_argument("--said", type=Path, required=True, help=".npz file to write")
     parser.add_argument("--onnx", type=Path, required=True)
     parser.add_argument("--facts", type=Path, required=True, help="JSON file to write")
     args = parser.parse_args()
 
     model, checkpoint = load(args.checkpoint)
+    say(model, np.load(args.pictures), args.said)
     export(model, tuple(args.size), args.onnx)
     packages = ("torch", "ultralytics", "onnx", "onnxslim")
     names = model.names if isinstance(model.names, dict) else dict(enumerate(model.names))
@@ -75,6 +82,18 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
             f"needed are {STRIDES}, {BOX_CHANNELS} and {MASK_CHANNELS}"
         )
     return model, checkpoint
+
+
+def say(model: Any, pictures: Any, path: Path) -> None:
+    """Write what the model says about pictures."""
+    rows, prototypes = [], []
+    with torch.inference_mode():
+        for picture in pictures:
+            image = torch.from_numpy(picture.transpose(2, 0, 1)[np.newaxis].astype(np.float32) / 255)
+            (predictions, prototype), _ = model(image)
+            rows.append(predictions[0].numpy())
+            prototypes.append(prototype[0].numpy())
+    np.savez(path, rows=np.stack(rows), prototypes=np.stack(prototypes))
 
 
 def export(model: Any, size_wh: tuple[int, int], onnx_path: Path) -> None:
