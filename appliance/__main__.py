@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from appliance import __version__, systemd
-from appliance.commands import bench, check_model, convert, doctor, evaluate, models, run
+from appliance.commands import bench, calibrate, check_model, convert, doctor, evaluate, models, run
 from appliance.errors import ApplianceError
 
-_COMMANDS = (run, models, convert, check_model, evaluate, bench, doctor)
+_COMMANDS = (run, models, calibrate, convert, check_model, evaluate, bench, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
