@@ -22,7 +22,7 @@ from typing import Final
 from appliance import durable
 from appliance.convert.edgetpu import graph
 from appliance.convert.edgetpu.log import LARGE_ACTIVATIONS, CompilerLog, causes, parse
-from appliance.errors import CompilerFailed, NotAModel, NotForEdgeTpu, TooLittleMapped
+from appliance.errors import CompilerFailed, ConvertError, NotAModel, NotForEdgeTpu, TooLittleMapped
 
 PROGRAM: Final = "edgetpu_compiler"
 SUFFIX: Final = "_edgetpu"
@@ -100,11 +100,17 @@ def compile_model(
     Where no compiler is on PATH, the commands for another machine are written to `out/NAME.compile.sh`.
     `tick` is called a few times a second. An earlier result stays if this one fails.
     Raises `CompilerFailed` if the compiler refuses, crashes, is not done in time, or gives nothing that is
-    compiled; `TooLittleMapped` if more than 1 in 20 ops would stay on the CPU.
+    compiled; `TooLittleMapped` if more than 1 in 20 ops would stay on the CPU; `ConvertError` if `out` cannot
+    be written.
     """
     program = shutil.which(PROGRAM)
-    if program is None:
-        return _explain(model, out)
+    try:
+        return _explain(model, out) if program is None else _compile(program, model, out, timeout_s, tick)
+    except OSError as error:
+        raise ConvertError(f"{out} cannot be written: {error.strerror}") from error
+
+
+def _compile(program: str, model: Path, out: Path, timeout_s: float, tick: Callable[[], None]) -> Compiled:
     name = f"{model.stem}{SUFFIX}"
     with tempfile.TemporaryDirectory(dir=out, prefix=f".{name}-") as folder:
         made = Path(folder) / f"{name}.tflite"

@@ -16,11 +16,11 @@ SECOND_PART: Final = "More than one subgraph is not supported"
 
 _VERSION: Final = re.compile(r"Edge TPU Compiler version (\S+)")
 _SUCCESS: Final = re.compile(r"^Model compiled successfully", re.MULTILINE)
-_ROW: Final = re.compile(r"^([A-Za-z][\w-]*)[ \t]+(\d+)[ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
+_ROW: Final = re.compile(r"^([A-Za-z][\w-]*)[ \t]+(\d{1,9})[ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
 _HEADER: Final = re.compile(r"^Operator\s+Count\s+Status\s*$", re.MULTILINE)
-_ON_EDGE_TPU: Final = re.compile(r"^Number of operations that will run on Edge TPU: (\d+)", re.MULTILINE)
-_ON_CPU: Final = re.compile(r"^Number of operations that will run on CPU: (\d+)", re.MULTILINE)
-_TOTAL: Final = re.compile(r"^Total number of operations: (\d+)", re.MULTILINE)
+_ON_EDGE_TPU: Final = re.compile(r"^Number of operations that will run on Edge TPU: (\d{1,9})", re.MULTILINE)
+_ON_CPU: Final = re.compile(r"^Number of operations that will run on CPU: (\d{1,9})", re.MULTILINE)
+_TOTAL: Final = re.compile(r"^Total number of operations: (\d{1,9})", re.MULTILINE)
 _CACHED: Final = re.compile(
     r"^On-chip memory used for caching model parameters: ([\d.]+)\s?(\w+)", re.MULTILINE
 )
