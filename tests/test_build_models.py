@@ -38,9 +38,10 @@ echo "$*" >>"$0.log"
 [ "$1" = convert ] || exec {python} -m appliance "$@"
 echo "torch from: $PIP_EXTRA_INDEX_URL" >>"$0.log"
 [ ! -e {made}/fails ] || exit 41
-echo "convert: some progress"
+echo "a table of operators"
 while [ "$1" != --out ]; do shift; done
-cp {made}/*.tar "$2" && echo "$2/FastSAM-s-448.tflite"
+echo "$2/FastSAM-s-448.tflite"
+cp {made}/*.tar "$2" && echo "$2/FastSAM-s-448.tar"
 """
 
 
@@ -124,6 +125,7 @@ def test_everything_in_turn(project: Path, made: Path, server: Behaviour, tmp_pa
     assert done.returncode == 0, done.stderr
     bundle = tmp_path / "result" / "FastSAM-s-448.tar"
     assert bundle.read_bytes() == (made / bundle.name).read_bytes()
+    assert "a table of operators" in done.stderr
     listed, summed = done.stdout.splitlines()
     assert listed.startswith("* FastSAM-s-448: FastSAM-s-448, 512 x 288, for CPU and Edge TPU")
     assert summed == f"{hashlib.sha256(bundle.read_bytes()).hexdigest()}  {bundle}"
