@@ -33,6 +33,11 @@ def notify(words: str, environment: Mapping[str, str] = os.environ) -> None:
         _log.debug("cannot tell systemd %s: %s", words, error)
 
 
+def is_service(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether systemd started the program, and waits for it to be ready."""
+    return "NOTIFY_SOCKET" in environment
+
+
 def status(words: str) -> None:
     """Set the line that `systemctl status` shows."""
     notify(f"STATUS={' '.join(words.split())}")

@@ -11,11 +11,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from notified import Listener, program
 from roots import MAKE_S, Recipe, open_root
 
 from appliance import systemd
@@ -23,8 +23,6 @@ from appliance.config import PROJECT_ROOT
 
 TRIXIE = Recipe("systemd", "trixie", packages=("systemd", "systemd-sysv", "dbus", "python3"))
 UNIT = PROJECT_ROOT / "systemd" / "appliance.service"
-DROP_IN = PROJECT_ROOT / "systemd" / "growing-pauses.conf"
-_NO_SCREEN = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET")
 # The program, but for a stage that is stuck while the file named last is there, which soon counts.
 _WEDGED = """
 import sys, time
@@ -43,65 +41,11 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-class Listener:
-    """systemd's end of the socket."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.heard: list[str] = []
-        self._unread: list[str] = []
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(path))
-
-    def listen(self, seconds: float) -> list[str]:
-        """What comes in this time."""
-        end_s, heard = time.monotonic() + seconds, []
-        while (left_s := end_s - time.monotonic()) > 0:
-            self._socket.settimeout(left_s)
-            try:
-                heard.append(self._socket.recv(4096).decode())
-            except TimeoutError:
-                break
-        self.heard += heard
-        return heard
-
-    def wait_for(self, start: str, seconds: float = 30) -> str:
-        """The next message that begins so."""
-        end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
-            self._unread = self._unread or self.listen(0.2)
-            while self._unread:
-                if (words := self._unread.pop(0)).startswith(start):
-                    return words
-        raise AssertionError(f"no {start} within {seconds} s, but {self.heard}")
-
-    def close(self) -> None:
-        self._socket.close()
-
-
 @pytest.fixture
 def listener(tmp_path: Path) -> Iterator[Listener]:
     listener = Listener(tmp_path / "notify")
     yield listener
     listener.close()
-
-
-@contextmanager
-def program(
-    *command: str | Path, environment: Mapping[str, str] | None = None
-) -> Iterator[subprocess.Popen[str]]:
-    clean = {name: value for name, value in os.environ.items() if name not in _NO_SCREEN}
-    with subprocess.Popen(
-        [sys.executable, *map(str, command)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**clean, **(environment or {})},
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def _environment(listener: Listener, watchdog_s: float = 2.0) -> dict[str, str]:
@@ -223,13 +167,12 @@ def test_systemd_understands_every_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(MAKE_S)
-def test_trixie_understands_the_growing_pauses_too(tmp_path: Path) -> None:
+def test_trixie_understands_every_line_too(tmp_path: Path) -> None:
     root = open_root(TRIXIE, tmp_path / "root")
     root.write("/opt/appliance/.venv/bin/appliance", "#!/bin/sh\n", 0o755)
     root.write("/opt/appliance/README.md", "")
     unit = f"/etc/systemd/system/{UNIT.name}"
     root.write(unit, UNIT.read_text())
-    root.write(f"{unit}.d/{DROP_IN.name}", DROP_IN.read_text())
     done = root.run("systemd-analyze", "verify", "--man=no", unit, timeout_s=30)
     assert (done.returncode, done.stderr) == (0, "")
     root.write(f"{unit}.d/wrong.conf", "[Service]\nNoSuchKey=1\n")

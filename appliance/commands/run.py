@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
+import os
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
+from appliance import systemd
 from appliance.commands import PROJECT_CONFIG, Commands, positive
-from appliance.errors import NoScreen
+from appliance.errors import ConfigError, NoScreen
+from appliance.signals import asking
 
 if TYPE_CHECKING:
     from appliance.app import App
+    from appliance.config import Config
+    from appliance.display import Display
 
 _log = logging.getLogger("appliance")
 _DEMO_S = 10.0
-SWITCH_OFF = 3
-"""The exit code that asks for the machine to be switched off; systemd/kiosk.conf does it."""
 
 
 def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -48,12 +49,38 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from appliance.app import build
+    def run() -> int:
+        from appliance.app import build
+
+        return _run_until_stopped(build(_config(options), options.kiosk), options.seconds)
+
+    if not systemd.is_service():
+        return run()
+
+    from appliance.attempts import Attempts
+    from appliance.standstill import serve
+
+    restart = "sudo systemctl restart appliance" if options.kiosk else "systemctl --user restart appliance"
+    advice = f"Correct it: sudoedit {options.config}, and then: {restart}"
+    return serve(run, lambda: _screen(options), Attempts.of_service(os.environ), advice)
+
+
+def _config(options: argparse.Namespace) -> Config:
     from appliance.config import load
 
     config = load(options.config)
-    config = config.overridden(options.source, options.model, options.backend, options.display)
-    return _run_until_stopped(build(config, options.kiosk), options.seconds)
+    return config.overridden(options.source, options.model, options.backend, options.display)
+
+
+def _screen(options: argparse.Namespace) -> Display | None:
+    """Where to say why nothing runs; None if no screen is wanted. A wrong configuration wants one."""
+    from appliance.display.screen import Screen
+
+    try:
+        kind = _config(options).display.kind
+    except ConfigError:
+        kind = options.display or "screen"
+    return Screen(fullscreen=True, kiosk=options.kiosk) if kind == "screen" else None
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -73,17 +100,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _run_until_stopped(app: App, seconds: float | None) -> int:
     """Run until the end, or until a signal asks for it; returns the exit code."""
+    from appliance.standstill import SWITCH_OFF
 
-    def stop(signum: int, stack: FrameType | None) -> None:
-        del signum, stack
-        app.ask_to_stop()
-
-    numbers = [signal.SIGTERM, signal.SIGINT]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
-        numbers.append(signal.SIGHUP)  # the terminal was closed
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
+    with asking(app.ask_to_stop):
         return SWITCH_OFF if app.run(seconds) else 0
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -51,6 +51,8 @@ class Hud:
     toast: str = ""
     """The answer to the user's last action, for a moment."""
     help: bool = False
+    placard: tuple[str, ...] = ()
+    """Why there is no picture: a title and paragraphs, instead of everything else."""
     active: frozenset[Command] = frozenset()
     """Commands that are switched on (freeze, record, masks, ...): the bar shows them pressed."""
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from appliance import hud as hud_drawing
-from appliance import question
+from appliance import placard, question
 from appliance.display import Click, Command, Hud, SwitchOff, UserInput, View
 from appliance.display.viewport import Viewport, pointer_px
 from appliance.errors import DisplayError, NoScreen
@@ -196,6 +196,8 @@ class Screen:
         xy = pointer_px(point_xy, self._window.size, self._window_wh)
         if self._asked_s is not None:
             return self._answer(question.answer_at(xy, self._window_wh))
+        if self._view.hud.placard:  # there are no buttons; a kiosk may have nothing but a touch screen
+            return self._ask_before(Command.QUIT) if self._kiosk else []
         self._pressed = hud_drawing.button_at(xy, self._window_wh)
         if self._pressed is not None:
             return self._ask_before(self._pressed)
@@ -239,7 +241,10 @@ class Screen:
         hud = self._view.hud
         if self._fullscreen:
             hud = replace(hud, active=hud.active | {Command.FULLSCREEN})
-        sprites = hud_drawing.sprites(hud, self._window_wh, self._pressed)
+        if hud.placard:
+            sprites: tuple[hud_drawing.Sprite, ...] = (placard.sprite(hud.placard, self._window_wh),)
+        else:
+            sprites = hud_drawing.sprites(hud, self._window_wh, self._pressed)
         if self._asked_s is not None:
             sprites = (*sprites, question.sprite(self._window_wh))
         painter.paint(self._view, sprites)
