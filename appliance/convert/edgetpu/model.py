@@ -165,7 +165,7 @@ class _Reader:
             )
         quantisation = tensor.Quantization()
         return Tensor(
-            name=(tensor.Name() or b"").decode("utf-8", "replace"),
+            name=_text(tensor.Name()),
             shape=shape,
             dtype=self._dtypes[tensor.Type()],
             quantised=quantisation is not None and quantisation.ScaleLength() > 0,
@@ -198,7 +198,7 @@ class _Reader:
         name = self._builtin.get(number, f"operator {number}")
         custom = name == CUSTOM
         if custom:
-            name = (code.CustomCode() or b"").decode("utf-8", "replace") or CUSTOM
+            name = _text(code.CustomCode()) or CUSTOM
         inputs = _integers(operator.InputsAsNumpy())
         return Operator(
             name=name,
@@ -221,6 +221,13 @@ class _Reader:
 
 def _names(enumeration: type) -> dict[int, str]:
     return {number: name for name, number in vars(enumeration).items() if isinstance(number, int)}
+
+
+def _text(stored: bytes | None) -> str:
+    """What can be printed of a name: it may come from anywhere."""
+    return "".join(
+        letter if letter.isprintable() else "?" for letter in (stored or b"").decode("utf-8", "replace")
+    )
 
 
 def _integers(vector: Any) -> tuple[int, ...]:
