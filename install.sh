@@ -142,6 +142,8 @@ install_all() {
 
 read_options "$@"
 previous=$(readlink "$PROGRAM" || true)
+owner=${SUDO_USER:-} # whose recordings these are
+[ "$owner" != root ] || owner=''
 release=$RELEASES/$(date +%Y%m%d-%H%M%S)
 [ "$(id -u)" = 0 ] || die "run it as root: sudo ./install.sh"
 exec 9>/run/appliance-install.lock
