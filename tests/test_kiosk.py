@@ -1,0 +1,418 @@
+"""The kiosk: unit and drop-in under a real systemd, the compositor without a GPU, and somebody who looks."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from booting import Machine, booted, eventually
+from numpy.typing import NDArray
+from PIL import Image
+from roots import MAKE_S, Recipe, open_root
+
+from appliance import question
+from appliance.config import PROJECT_ROOT
+from appliance.display.viewport import Viewport
+from appliance.question import Answer
+
+RECIPE = Recipe(
+    "kiosk",
+    "trixie",
+    packages=(
+        *("systemd", "systemd-sysv", "dbus", "libpam-systemd", "udev", "python3", "python3-venv"),
+        *("labwc", "seatd", "libwayland-egl1", "libwayland-cursor0", "libxkbcommon0", "libegl1", "libgles2"),
+        *("grim", "wlr-randr", "wtype", "wlrctl", "procps"),
+    ),
+    files=(("/opt/requirements.txt", (PROJECT_ROOT / "requirements" / "appliance.txt").read_text()),),
+    setup="""
+        python3 -m venv /opt/appliance/.venv
+        /opt/appliance/.venv/bin/pip install -q --no-cache-dir -r /opt/requirements.txt
+        useradd --system --home-dir /var/lib/appliance appliance
+        useradd --create-home owner
+        for group in video render input plugdev; do usermod -aG $group appliance; done
+    """,
+)
+PICTURE_WH = (1280, 720)
+_CONFIG = "source: scene\noutput: /var/lib/appliance\n"
+UNITS = "/etc/systemd/system"
+# No GPU, no mouse, no keyboard but those that the tests bring.
+_HEADLESS = "Environment=WLR_BACKENDS=headless WLR_LIBINPUT_NO_DEVICES=1 WLR_RENDERER=pixman"
+_PLUGS = """<keyboard>
+    <keybind key="F1"><action name="VirtualOutputAdd" output_name="HDMI"/></keybind>
+    <keybind key="F2"><action name="VirtualOutputRemove" output_name="HDMI"/></keybind>"""
+pytestmark = pytest.mark.timeout(MAKE_S + 120)
+
+
+@dataclass(frozen=True)
+class Somebody:
+    """In front of a compositor: eyes, a keyboard, a mouse, and the plug of the screen."""
+
+    machine: Machine
+    user: str = "appliance"
+    runtime: str = "/run/appliance"
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a Wayland client."""
+        environment = (f"XDG_RUNTIME_DIR={self.runtime}", "WAYLAND_DISPLAY=wayland-0")
+        return self.machine.run("runuser", "-u", self.user, "--", "env", *environment, *command)
+
+    def do(self, *command: str) -> str:
+        """Run a Wayland client, which must succeed; what it printed."""
+        done = self.run(*command)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def see(self, cursor: bool = True) -> NDArray[np.uint8]:
+        """The whole screen: (height, width, 3)."""
+        self.do("grim", *(["-c"] if cursor else []), f"{self.runtime}/seen.png")
+        path = "/var/tmp/seen.png"
+        self.machine.do("cp", f"{self.runtime}/seen.png", path)
+        return np.asarray(Image.open(self.machine.root.file(path)).convert("RGB"))
+
+    def press(self, key: str) -> None:
+        """Press a key, by its name in X."""
+        self.do("wtype", "-k", key)
+
+    def outputs(self) -> list[str]:
+        """The screens that are on."""
+        parts = re.split(r"(?m)^(?=\S)", self.run("wlr-randr").stdout)
+        return [part.split()[0] for part in parts if "Enabled: yes" in part]
+
+
+def _machine(folder: Path) -> Iterator[Machine]:
+    root = open_root(RECIPE, folder / "root")
+    program = root.changes / "opt" / "appliance"
+    for part in ("appliance", "systemd", "models"):
+        ignored = shutil.ignore_patterns("__pycache__", "training")
+        shutil.copytree(PROJECT_ROOT / part, program / part, ignore=ignored, dirs_exist_ok=True)
+    binary = '#!/bin/sh\nPYTHONPATH=/opt/appliance exec /opt/appliance/.venv/bin/python -m appliance "$@"\n'
+    root.write("/opt/appliance/.venv/bin/appliance", binary, 0o755)
+    root.write("/opt/appliance/README.md", "")
+    root.write("/etc/appliance/config.yaml", _CONFIG)
+    rules = (PROJECT_ROOT / "systemd" / "labwc" / "rc.xml").read_text()
+    assert rules.count("<keyboard>") == 1
+    root.write("/opt/appliance/systemd/labwc/rc.xml", rules.replace("<keyboard>", _PLUGS))
+    for name in ("appliance.service", "kiosk.conf"):
+        folder_of = f"{UNITS}/appliance.service.d" if name.endswith(".conf") else UNITS
+        root.write(f"{folder_of}/{name}", (PROJECT_ROOT / "systemd" / name).read_text())
+    root.write(f"{UNITS}/appliance.service.d/zz-headless.conf", f"[Service]\n{_HEADLESS}\n")
+    with booted(root, folder / "console.log") as machine:
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    yield from _machine(tmp_path_factory.mktemp("kiosk"))
+
+
+@pytest.fixture
+def somebody(machine: Machine) -> Iterator[Somebody]:
+    yield from _in_front_of(machine)
+
+
+def _in_front_of(machine: Machine) -> Iterator[Somebody]:
+    machine.do("systemctl", "start", "appliance.service", timeout_s=90)  # returns with READY
+    yield Somebody(machine)
+    machine.run("systemctl", "stop", "appliance.service")
+    machine.run("rm", "-f", f"{UNITS}/appliance.service.d/zz-plug.conf")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "reset-failed", "appliance.service")
+
+
+def _property(machine: Machine, name: str) -> str:
+    return machine.do("systemctl", "show", "--value", "-p", name, "appliance.service").strip()
+
+
+def _restarted(machine: Machine, pid: str) -> None:
+    """Wait until the service is ready again, as another process than before."""
+    eventually(lambda: _property(machine, "MainPID") not in (pid, "0"), 20)
+    eventually(lambda: _property(machine, "ActiveState") == "active", 60)
+
+
+def _log(machine: Machine) -> str:
+    return machine.do("journalctl", "-u", "appliance.service", "-o", "cat", "--no-pager")
+
+
+def _shows_the_scene(seen: NDArray[np.uint8], size_wh: tuple[int, int]) -> bool:
+    """The picture where it should be and black beside it, both away from what is written; and the readout."""
+    if (seen.shape[1], seen.shape[0]) != size_wh:
+        return False
+    x, y, width, height = Viewport(PICTURE_WH, size_wh).rect_xywh
+    middle, left = slice(x + width * 45 // 100, x + width * 55 // 100), slice(x, x + width // 6)
+    upper = slice(y + height * 3 // 10, y + height // 2)
+    beside = [seen[:y, middle], seen[y + height :, left], seen[upper, :x], seen[upper, x + width :]]
+    edges = [seen[y, middle], seen[y + height - 1, left], seen[upper, x], seen[upper, x + width - 1]]
+    readout = seen[20:60, 20:120]
+    return bool(
+        seen[upper, x : x + width].std() > 20
+        and all((edge.max(-1) > 20).mean() > 0.9 for edge in edges)
+        and all(black.size == 0 or black.max() == 0 for black in beside)
+        and readout.max() > 200
+        and np.median(readout) < 90
+    )
+
+
+def _asks(seen: NDArray[np.uint8]) -> bool:
+    """Whether the question is there: the button for going on is blue."""
+    x, y = question.button_centre(Answer.BACK, (seen.shape[1], seen.shape[0]))
+    button = seen[int(y) - 30 : int(y) + 30, int(x) - 60 : int(x) + 60].astype(int)
+    return bool((np.abs(button - (60, 145, 237)).max(-1) < 12).mean() > 0.6)
+
+
+def _do_until(act: Callable[[], None], holds: Callable[[], bool]) -> None:
+    """Do something until it is answered: a press is lost when the keyboard or the mouse comes with it."""
+    for _ in range(6):
+        act()
+        deadline_s = time.monotonic() + 2
+        while time.monotonic() < deadline_s:
+            if holds():
+                return
+            time.sleep(0.1)
+    raise AssertionError("that is not answered")
+
+
+def _press_until(somebody: Somebody, key: str, holds: Callable[[], bool]) -> None:
+    _do_until(lambda: somebody.press(key), holds)
+
+
+def _point(somebody: Somebody, x: float, y: float) -> None:
+    """Move the mouse to a pixel of the screen."""
+    somebody.do("wlrctl", "pointer", "move", "-9999", "-9999")
+    somebody.do("wlrctl", "pointer", "move", str(int(x)), str(int(y)))
+
+
+def _click_until(somebody: Somebody, x: float, y: float, holds: Callable[[], bool]) -> None:
+    _point(somebody, x, y)
+    _do_until(lambda: _ignore(somebody.do("wlrctl", "pointer", "click", "left")), holds)
+
+
+def _ignore(result: object) -> None:
+    del result
+
+
+def _await_scene(somebody: Somebody, size_wh: tuple[int, int], seconds: float = 15) -> None:
+    """Wait for the picture, and see that it moves."""
+    eventually(lambda: _shows_the_scene(somebody.see(), size_wh), seconds)
+    before = somebody.see()
+    eventually(lambda: (np.abs(somebody.see().astype(int) - before) > 20).mean() > 0.005, seconds)
+
+
+def test_the_picture_fills_the_screen(somebody: Somebody) -> None:
+    assert somebody.outputs() == ["HEADLESS-1"]
+    _await_scene(somebody, (1280, 720))
+    for size_wh in ((1024, 768), (800, 480), (1920, 800), (1920, 1080)):
+        somebody.do("wlr-randr", "--output", "HEADLESS-1", "--custom-mode", f"{size_wh[0]}x{size_wh[1]}")
+        _await_scene(somebody, size_wh)
+    assert "Traceback" not in _log(somebody.machine)
+
+
+def test_screens_come_and_go(machine: Machine) -> None:
+    """None at first, then one is plugged in, goes off and on, is unplugged, and another comes."""
+    machine.write(
+        f"{UNITS}/appliance.service.d/zz-plug.conf", "[Service]\nEnvironment=WLR_HEADLESS_OUTPUTS=0\n"
+    )
+    machine.do("systemctl", "daemon-reload")
+    in_front = _in_front_of(machine)
+    somebody = next(in_front)
+    try:
+        pid = _property(machine, "MainPID")
+        assert somebody.outputs() == ["NOOP-fallback"]  # labwc's, which nobody sees
+        for size_wh in ((1920, 1080), (1280, 800)):
+            _press_until(somebody, "F1", lambda: somebody.outputs() == ["HDMI"])
+            somebody.do("wlr-randr", "--output", "HDMI", "--custom-mode", f"{size_wh[0]}x{size_wh[1]}")
+            _await_scene(somebody, size_wh)
+            somebody.do("wlr-randr", "--output", "HDMI", "--off")
+            eventually(lambda: "HDMI" not in somebody.outputs(), 5)
+            assert machine.do("systemctl", "is-active", "appliance.service") == "active\n"
+            somebody.do("wlr-randr", "--output", "HDMI", "--on")
+            _await_scene(somebody, size_wh)
+            _press_until(somebody, "F2", lambda: "HDMI" not in somebody.outputs())
+        assert _property(machine, "MainPID") == pid
+    finally:
+        in_front.close()
+
+
+def test_quitting_asks_and_starts_again(somebody: Somebody) -> None:
+    machine = somebody.machine
+    pid = _property(machine, "MainPID")
+    _await_scene(somebody, (1280, 720))
+    _press_until(somebody, "q", lambda: _asks(somebody.see()))
+    somebody.press("q")  # is no answer
+    somebody.press("v")
+    assert _asks(somebody.see())
+    _press_until(somebody, "Escape", lambda: not _asks(somebody.see()))
+    assert _property(machine, "MainPID") == pid
+    assert "recording" not in _log(machine)
+    _press_until(somebody, "q", lambda: _asks(somebody.see()))
+    x, y = question.button_centre(Answer.RESTART, (1280, 720))
+    _click_until(somebody, x, y, lambda: _property(machine, "MainPID") != pid)
+    _restarted(machine, pid)
+    assert _property(machine, "NRestarts") == "1"
+    _await_scene(somebody, (1280, 720))
+
+
+def test_a_click_picks_out_what_is_under_it(somebody: Somebody) -> None:
+    _press_until(somebody, "space", lambda: "frozen" in _log(somebody.machine).splitlines())
+    seen = somebody.see()
+    answers = "picked out, score|no object there"
+    _click_until(somebody, 640, 300, lambda: re.search(answers, _log(somebody.machine)) is not None)
+    if "picked out, score" in _log(somebody.machine):  # then the rest is dimmed
+        eventually(lambda: (np.abs(somebody.see().astype(int) - seen) > 20).mean() > 0.1, 10)
+
+
+def test_without_a_mouse_there_is_no_cursor(somebody: Somebody) -> None:
+    _press_until(somebody, "space", lambda: "frozen" in _log(somebody.machine).splitlines())
+    _point(somebody, 640, 300)
+    time.sleep(4)
+    around = np.s_[250:350, 590:690]
+    assert np.array_equal(somebody.see()[around], somebody.see(cursor=False)[around])
+
+
+@pytest.mark.parametrize("stuck", ["appliance", "labwc"])
+def test_it_stops_within_three_seconds_whatever_is_stuck(somebody: Somebody, stuck: str) -> None:
+    machine = somebody.machine
+    pids = machine.do("cat", "/sys/fs/cgroup/system.slice/appliance.service/cgroup.procs").split()
+    names = {machine.do("cat", f"/proc/{pid}/comm").strip(): pid for pid in pids}
+    pid = names["labwc"] if stuck == "labwc" else _property(machine, "MainPID")
+    machine.do("kill", "-STOP", pid)
+    asked_s = time.monotonic()
+    machine.do("systemctl", "stop", "appliance.service")
+    assert time.monotonic() - asked_s < 3.5
+    assert machine.run("pgrep", "-u", "appliance").stdout == ""
+
+
+def test_a_lost_compositor_comes_back(somebody: Somebody) -> None:
+    machine = somebody.machine
+    pid = _property(machine, "MainPID")
+    machine.do("pkill", "-KILL", "-x", "labwc")
+    _restarted(machine, pid)
+    _await_scene(somebody, (1280, 720))
+    assert "the screen is lost: the compositor has ended" in _log(machine)
+
+
+def test_the_terminal_is_the_kiosks(machine: Machine) -> None:
+    # There is no terminal in this machine, so it is only one by its name.
+    machine.write(f"{UNITS}/getty@tty1.service", "[Service]\nExecStart=sleep 1d\n")
+    machine.do("systemctl", "daemon-reload")
+    machine.do("systemctl", "start", "getty@tty1.service")
+    in_front = _in_front_of(machine)
+    next(in_front)
+    try:
+        assert machine.run("systemctl", "is-active", "getty@tty1.service").stdout == "inactive\n"
+    finally:
+        in_front.close()
+
+
+def test_hardened(machine: Machine) -> None:
+    done = machine.run("systemd-analyze", "verify", "--man=no", "appliance.service")
+    assert (done.returncode, done.stderr) == (0, "")
+    machine.do("systemd-analyze", "security", "--threshold=50", "--no-pager", "appliance.service")
+
+
+def test_a_user_of_a_desktop_has_it_as_a_service(machine: Machine) -> None:
+    """The desktop is a labwc without a kiosk, of a user who is logged in; what it starts then is started."""
+    machine.do("loginctl", "enable-linger", "owner")
+    number = machine.do("id", "-u", "owner").strip()
+    somebody = Somebody(machine, "owner", f"/run/user/{number}")
+    eventually(
+        lambda: (
+            somebody.run("systemctl", "--user", "is-system-running").stdout in ("running\n", "degraded\n")
+        ),
+        30,
+    )
+    source = PROJECT_ROOT / "systemd"
+    machine.write("/etc/systemd/user/appliance.service", (source / "desktop.service").read_text())
+    machine.write("/etc/appliance/config.yaml", "source: scene\ndisplay: {fullscreen: true}\noutput: /tmp\n")
+    somebody.do("systemctl", "--user", "daemon-reload")
+    setting = [f"--setenv={words}" for words in _HEADLESS.removeprefix("Environment=").split()]
+    somebody.do("systemd-run", "--user", "--unit=desktop", *setting, "labwc")
+    eventually(lambda: somebody.outputs() == ["HEADLESS-1"], 10)
+    entry = (source / "appliance.desktop").read_text()
+    (command,) = re.findall(r"(?m)^Exec=(.*)$", entry)
+    somebody.do(*shlex.split(command))
+    assert somebody.do("systemctl", "--user", "is-active", "appliance.service") == "active\n"
+    _await_scene(somebody, (1280, 720))
+    _press_until(
+        somebody,
+        "q",
+        lambda: somebody.run("systemctl", "--user", "is-active", "appliance.service").stdout == "inactive\n",
+    )
+    somebody.do("systemctl", "--user", "restart", "appliance.service")
+    somebody.do("systemctl", "--user", "stop", "desktop.service")
+    eventually(
+        lambda: somebody.run("systemctl", "--user", "is-active", "appliance.service").stdout != "active\n", 10
+    )
+    somebody.do("systemctl", "--user", "stop", "appliance.service")
+    machine.write("/etc/appliance/config.yaml", _CONFIG)
+
+
+def test_switching_off_by_its_user(tmp_path: Path) -> None:
+    machines = _machine(tmp_path)
+    machine = next(machines)
+    try:
+        somebody = next(_in_front_of(machine))
+        _press_until(somebody, "q", lambda: _asks(somebody.see()))
+        somebody.press("p")
+        eventually(lambda: not Path(f"/proc/{machine.first_pid}").exists(), 30)
+    finally:
+        machines.close()
+
+
+def test_every_line_is_understood_by_this_systemd(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not here")
+    source = PROJECT_ROOT / "systemd"
+    for name, target in (
+        ("appliance.service", "appliance.service"),
+        ("kiosk.conf", "appliance.service.d/kiosk.conf"),
+        ("desktop.service", "desktop.service"),
+    ):
+        (tmp_path / target).parent.mkdir(exist_ok=True)
+        text = re.sub(r"(?m)^(Exec\w+=[-+]*)/\S+", r"\1/bin/true", (source / name).read_text())
+        (tmp_path / target).write_text(text)
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+    for name, options in (("appliance.service", ()), ("desktop.service", ("--user",))):
+        command = ["systemd-analyze", "verify", "--man=no", *options, str(tmp_path / name)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=30, check=False, env=environment
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture
+def kiosk(tmp_path: Path) -> tuple[list[str], dict[str, str], Path]:
+    """The start script where little is installed: command, environment, and the folder of programs."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("sh", "env", "dirname", "rm", "sleep", "printenv"):
+        found = shutil.which(name)
+        assert found is not None
+        (programs / name).symlink_to(found)
+    environment = {"PATH": str(programs), "XDG_RUNTIME_DIR": str(tmp_path)}
+    return [str(PROJECT_ROOT / "systemd" / "kiosk"), "printenv", "SDL_VIDEODRIVER"], environment, programs
+
+
+def test_without_labwc_the_program_draws_by_itself(kiosk: tuple[list[str], dict[str, str], Path]) -> None:
+    command, environment, _ = kiosk
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10, check=True)
+    assert done.stdout == "kmsdrm\n"
+    assert done.stderr.startswith("<5>labwc is not installed")
+
+
+def test_a_compositor_that_does_not_start_is_said(kiosk: tuple[list[str], dict[str, str], Path]) -> None:
+    command, environment, programs = kiosk
+    (programs / "labwc").write_text("#!/bin/sh\nexit 1\n")
+    (programs / "labwc").chmod(0o755)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("<3>labwc has not started")
+    assert done.stderr.count("\n") == 1
