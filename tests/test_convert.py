@@ -162,14 +162,16 @@ def test_int8_model_says_what_the_float_model_says(
     calibration.mkdir()
     for photograph in sorted((SHARED / "eval" / "calibration").glob("*.jpg"))[:24]:
         (calibration / photograph.name).symlink_to(photograph)
-    model = convert(CHECKPOINT, (256, 256), calibration, tmp_path / "models")
+    model = convert(CHECKPOINT, (256, 256), calibration, tmp_path / "models").model
 
     assert model == tmp_path / "models" / "yolov8n-seg-ref-256.tflite"
     assert sorted(path.name for path in model.parent.iterdir()) == [
+        "yolov8n-seg-ref-256.compile.sh",
         "yolov8n-seg-ref-256.json",
+        "yolov8n-seg-ref-256.tar",
         "yolov8n-seg-ref-256.tflite",
     ]
-    steps = ("calibrate", "export", "quantise", "check")
+    steps = ("calibrate", "export", "quantise", "check", "graph check")
     for step in steps:
         assert f"{step}: done in" in caplog.text
 
@@ -206,7 +208,7 @@ def test_int8_model_says_what_the_float_model_says(
 
     caplog.clear()
     described = model.with_suffix(".json").read_bytes()
-    assert convert(CHECKPOINT, (256, 256), calibration, tmp_path / "models") == model
+    assert convert(CHECKPOINT, (256, 256), calibration, tmp_path / "models").model == model
     assert model.with_suffix(".json").read_bytes() == described
     for step in steps:
         assert f"{step}: unchanged, kept" in caplog.text
@@ -220,7 +222,7 @@ def test_small_one_class_network_at_a_rectangular_size_twice(
 ) -> None:
     checkpoint = tmp_path / "pico.pt"
     run(MAKE_CHECKPOINT, EXPORT, architecture, checkpoint)
-    model = convert(checkpoint, (128, 96), photographs, tmp_path, name="small")
+    model = convert(checkpoint, (128, 96), photographs, tmp_path, name="small").model
     assert model == tmp_path / "small.tflite"
     assert json.loads((tmp_path / "small.json").read_text())["classes"] == ["object"]
 
@@ -237,7 +239,7 @@ def test_small_one_class_network_at_a_rectangular_size_twice(
 
     for record in work(checkpoint, (128, 96)).glob("*.record.json"):
         record.unlink()
-    again = convert(checkpoint, (128, 96), photographs, tmp_path, name="again")
+    again = convert(checkpoint, (128, 96), photographs, tmp_path, name="again").model
     assert again.read_bytes() == model.read_bytes()
 
 

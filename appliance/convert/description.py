@@ -17,7 +17,8 @@ def describe(
     exported: Facts,
     quantised: Facts,
     checked: Facts,
-    flatbuffer: bytes,
+    graph: Facts,
+    content: bytes,
 ) -> bytes:
     """The sidecar of a plain int8 model. `calibration` is what the folder of photographs is called."""
     return _as_json(
@@ -31,12 +32,28 @@ def describe(
             "bins": exported["bins"],
             "calibration": {"folder": calibration, "pictures": len(job.photographs), "method": METHOD},
             "accuracy": checked["accuracy"],
+            "expected_op_map": graph["op_map"],
             "tools": {**exported["tools"], **quantised["tools"], **checked["tools"]},
             "licence": exported["licence"],
-            "sha256": hashlib.sha256(flatbuffer).hexdigest(),
+            "sha256": hashlib.sha256(content).hexdigest(),
             "checkpoint": {"name": job.checkpoint.name, "sha256": job.checkpoint_sha256},
         }
     )
+
+
+def describe_compiled(plain: bytes, name: str, compiled: Facts, content: bytes) -> bytes:
+    """The sidecar of the same model compiled for the Edge TPU; `plain` is that of the model called NAME."""
+    described: Facts = json.loads(plain)
+    del described["expected_op_map"]
+    described |= {
+        "plain": f"{name}.tflite",
+        "op_map": compiled["op_map"],
+        "on_chip_bytes": compiled["on_chip_bytes"],
+        "streamed_bytes": compiled["streamed_bytes"],
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    described["tools"] |= {"edgetpu_compiler": compiled["compiler"]}
+    return _as_json(described)
 
 
 def _as_json(content: Facts) -> bytes:

@@ -7,9 +7,9 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from appliance.download import sha256_of
 from appliance.durable import write_file
@@ -22,6 +22,8 @@ Facts = dict[str, Any]
 Tick = Callable[[float | None], None]
 """Told from time to time how far a step is, 0..1, or None where it does not say."""
 
+Result = TypeVar("Result")
+
 RECORD_VERSION: Final = 1
 
 
@@ -31,9 +33,6 @@ class News:
 
     step: str
     what: str
-    number: int
-    """Of the step, from 1."""
-    of: int
     part: float | None = None
     """Of the step that is done, 0..1; None if it does not say."""
     took_s: float = 0.0
@@ -61,11 +60,6 @@ class Journal:
 
     folder: Path
     show: Show
-    of: int
-    """How many steps there will be."""
-    done: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    """What each step took, when it was last done."""
 
     def step(
         self,
@@ -79,39 +73,39 @@ class Journal:
 
         `made_of` holds whatever decides what comes out, as JSON can have it. Raises what `do` raises.
         """
-        self.done += 1
-        news = News(name, what, self.done, self.of)
+        news = News(name, what)
         key = digest_of(made_of)
         record_file = self.folder / f"{name.replace(' ', '-')}.record.json"
         kept = _read_record(record_file, key, files)
         if kept is not None:
-            self.seconds[name] = float(kept["seconds"])
             self.show(replace(news, ended=True, kept=True))
-            facts: Facts = kept["facts"]
-            return facts
+            return kept
         record_file.unlink(missing_ok=True)
-        self.show(news)
-        started = time.monotonic()
-
-        def tick(part: float | None) -> None:
-            self.show(replace(news, part=part, took_s=time.monotonic() - started))
-
-        facts = do(tick)
-        took_s = time.monotonic() - started
+        facts = told(news, self.show, do)
         record = {
             "version": RECORD_VERSION,
             "made_of": key,
             "files": {path.name: sha256_of(path) for path in files},
             "facts": facts,
-            "seconds": round(took_s, 2),
         }
         try:
             write_file(record_file, json.dumps(record).encode())
         except OSError as error:
             raise ConvertError(f"{name}: {record_file} cannot be written: {error.strerror}") from error
-        self.seconds[name] = took_s
-        self.show(replace(news, ended=True, part=1.0, took_s=took_s))
         return facts
+
+
+def told(news: News, show: Show, do: Callable[[Tick], Result]) -> Result:
+    """Do something, and tell when it begins, how it gets on, and how long it took."""
+    show(news)
+    started = time.monotonic()
+
+    def tick(part: float | None) -> None:
+        show(replace(news, part=part, took_s=time.monotonic() - started))
+
+    result = do(tick)
+    show(replace(news, part=1.0, took_s=time.monotonic() - started, ended=True))
+    return result
 
 
 def digest_of(made_of: Mapping[str, object]) -> str:
@@ -132,6 +126,6 @@ def _read_record(record_file: Path, key: str, files: Sequence[Path]) -> Facts | 
             return None
         if record["files"] != {path.name: sha256_of(path) for path in files}:
             return None
-        return {"facts": dict(record["facts"]), "seconds": float(record["seconds"])}
+        return dict(record["facts"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -37,7 +37,6 @@ class Bounds:
     mask: float
 
 
-_INT8_DIFFERS: Final = "the int8 model says something else than the float one"
 SAME: Final = Bounds(score=0.001, box=0.002, coefficient=0.005, mask=0.01)
 """Between two float forms, which only round differently."""
 INT8: Final = Bounds(score=0.10, box=0.08, coefficient=0.20, mask=0.12)
@@ -63,28 +62,33 @@ def quantised(
 ) -> tuple[Losses, dict[int, Losses]]:
     """Compare an int8 model with the float one that it was made of. All in all, and by stride.
 
-    The two may have different layouts. A network that finds next to nothing in the pictures is judged by its
-    layers alone. Raises `LossTooGreat`, which names the worst output, and the first layer that goes wrong, if
-    any stands out; all layers are then written to `layers_file`.
+    Both what it finds and its layers, one by one on the first picture, are compared; a table of the layers is
+    written to `layers_file`. Raises `LossTooGreat`, which names the output that loses most, and the first
+    layer that goes wrong, if any stands out.
     """
     true, _ = run_tflite(float_model, pictures, bins)
     found, spec = run_tflite(int8_model, pictures, bins)
     losses, by_stride = compare(list(zip(true, found, strict=True)), spec.input_wh)
+    # A network that finds nothing says nothing that could be bounded; its layers are looked at all the same.
     problem = None if losses.faint else _problem(losses, by_stride, INT8)
-    if problem is None and not losses.faint:
-        return losses, by_stride
-    if (shared := _shared_scale(spec)) is not None:
-        raise LossTooGreat(f"check: {_INT8_DIFFERS}: {problem or 'it finds nothing'}; {shared}")
+    shared = _shared_scale(spec)
     compared = list(layers.compare_layers(float_model.read_bytes(), int8_model.read_bytes(), pictures[0]))
-    guilty = layers.blame(compared)
-    if problem is None and guilty is None:
-        return losses, by_stride
-    where = ""
     if layers_file is not None:
         layers_file.write_text(layers.table(compared))
-        where = f" (all layers: {layers_file})"
-    first = f"first wrong is {guilty}" if guilty else "no single layer stands out"
-    raise LossTooGreat(f"check: {_INT8_DIFFERS}: {f'{problem}; ' if problem else ''}{first}{where}")
+    guilty = layers.blame(compared)
+    reasons = [problem] if problem else []
+    if shared is not None and (problem or losses.faint):
+        reasons.append(shared)
+    elif guilty is not None:
+        reasons.append(f"first wrong is {guilty}")
+    elif problem:
+        reasons.append("no single layer stands out")
+    if reasons:
+        where = f" (all layers: {layers_file})" if layers_file is not None else ""
+        raise LossTooGreat(
+            f"check: the int8 model says something else than the float one: {'; '.join(reasons)}{where}"
+        )
+    return losses, by_stride
 
 
 def run_tflite(model: Path, pictures: Pictures, bins: Sequence[float]) -> tuple[list[Predictions], ModelSpec]:

@@ -17,6 +17,8 @@ JUMP_LIMIT: Final = 0.3
 """Of the error that has come together up to a tensor, if it is three times that of the operator's inputs."""
 CUT_LIMIT: Final = 0.05
 """Of the values that a range leaves out: more, and that is the reason."""
+LEAST_SPREAD: Final = 0.2
+"""Of what a tensor says, as a part of its size: some are almost constant."""
 NOTICED: Final = 0.05
 """A value counts as left out if that makes a difference of this part of the spread."""
 
@@ -73,7 +75,7 @@ def compare_layers(real: bytes, quantised: bytes, picture: NDArray[np.uint8]) ->
         view, scale = run.view_of(tensor), scales.get(tensor, np.float32(1))
         true = true_run.values(known[name])
         said = view.of(true)
-        spread = max(float(said.std()), view.least_spread)
+        spread = max(float(said.std()), LEAST_SPREAD * _rms(said), view.least_spread)
         errors[tensor] = _rms(view.of(run.values(tensor) / scale) - said) / spread
         alone = run.restore(tensor, run.store(tensor, true * scale)) / scale
         inside = np.clip(true * scale, *run.range_of(tensor)) / scale

@@ -14,8 +14,8 @@ from appliance.layouts import PROTOTYPE_STRIDE, STRIDES
 
 LEAST_SCORE: Final = 0.15
 """Anchors that come near to being detections are compared; all others may say what they like."""
-MOST_ANCHORS: Final = 100
-"""Of each picture, best first."""
+MOST_ANCHORS: Final = 50
+"""Of each stride and picture, best first."""
 ENOUGH: Final = 10
 """Anchors in all pictures; a network that finds fewer is compared where its scores are highest."""
 
@@ -47,12 +47,18 @@ def compare(
 ) -> tuple[Losses, dict[int, Losses]]:
     """Compare what two forms say about the same pictures, what is true first. All in all, and by stride."""
     strides = strides_of(input_wh)
-    best = [np.argsort(-true.scores, kind="stable")[:MOST_ANCHORS] for true, _ in pairs]
+    best = [_best(true.scores, strides) for true, _ in pairs]
     chosen = [rows[true.scores[rows] >= LEAST_SCORE] for rows, (true, _) in zip(best, pairs, strict=True)]
     faint = sum(map(len, chosen)) < ENOUGH
     chosen = best if faint else chosen
     by_stride = {s: _losses(pairs, [rows[strides[rows] == s] for rows in chosen], faint) for s in STRIDES}
     return _losses(pairs, chosen, faint), by_stride
+
+
+def _best(scores: Float32s, strides: NDArray[np.int64]) -> NDArray[np.intp]:
+    """The anchors with the highest scores of each stride."""
+    order = np.argsort(-scores, kind="stable")
+    return np.concatenate([order[strides[order] == stride][:MOST_ANCHORS] for stride in STRIDES])
 
 
 def _losses(
