@@ -41,7 +41,7 @@ class Machine:
     """Of its process 1, as this system counts."""
 
     def run(self, *command: str, timeout_s: float = 30, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command in it, as root. Raises `subprocess.TimeoutExpired`; the exit code is not looked at."""
+        """Run a command in it, as root. Raises `TimeoutExpired`; the exit code is not looked at."""
         return subprocess.run(
             ["nsenter", "--target", str(self.first_pid), "--all", *_ENVIRONMENT, *command],
             input=stdin,
@@ -99,13 +99,14 @@ def _first_process(whole: subprocess.Popen[bytes], log: Path) -> int:
     """The systemd in it: two namespaces of processes below this one, and the first in the lower."""
     depth = len(_numbers(whole.pid)) + 2
     deadline_s = time.monotonic() + BOOT_S
-    while whole.poll() is None and time.monotonic() < deadline_s:
+    while True:
         for pid in _below(whole.pid):
             numbers = _numbers(pid)
             if len(numbers) == depth and numbers[-1] == "1" and _comm(pid) == "systemd":
                 return pid
+        if whole.poll() is not None or time.monotonic() > deadline_s:
+            unavailable(f"systemd-nspawn cannot boot a root here: {log.read_text()[-500:]}")
         time.sleep(0.1)
-    unavailable(f"systemd-nspawn cannot boot a root here: {log.read_text()[-500:]}")
 
 
 def _below(pid: int) -> Iterator[int]:
