@@ -31,7 +31,7 @@ PAPER_WH: Final = (1024, 1024)
 CONFIDENCE: Final = 0.25
 NMS_IOU: Final = 0.7
 SETTINGS: Final = {
-    "by": "Ultralytics predict",
+    "by": "Ultralytics predict; boxes at the border as FastSAM; pixels whose centres are in the box",
     "conf": CONFIDENCE,
     "iou": NMS_IOU,
     "agnostic_nms": True,
