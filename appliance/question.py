@@ -9,7 +9,7 @@ from PIL import ImageDraw
 
 from appliance.data import RgbaImage
 from appliance.hud import Sprite
-from appliance.panels import INK, INK_SOFT, ON, PANEL_DENSE, finish, fit, font_of, font_px, rounded, scale_of
+from appliance.panels import INK, INK_SOFT, ON, finish, fit, font_of, font_px, rounded, scale_of
 
 QUESTION = "Stop the appliance?"
 
@@ -29,6 +29,8 @@ _CAPS = {Answer.BACK: "Esc", Answer.RESTART: "r", Answer.SWITCH_OFF: "p"}
 _PANEL_WH = (900, 330)
 _PAD = 36
 _BUTTON_H = 150
+_GROUND = (38, 43, 52, 255)
+"""Over letters too, so nothing shines through."""
 
 
 def sprite(size_wh: tuple[int, int]) -> Sprite:
@@ -73,7 +75,7 @@ def _image(size_wh: tuple[int, int]) -> RgbaImage:
     scale = scale_of(size_wh)
     left, top, width, height = _panel_xywh(size_wh)
     title, label, small = (font_of(font_px(size, scale)) for size in (38, 30, 24))
-    image = rounded((width, height), PANEL_DENSE, 22 * scale)
+    image = rounded((width, height), _GROUND, 22 * scale)
     draw = ImageDraw.Draw(image)
     first_top = _button_xywh(Answer.BACK, size_wh)[1] - top
     words = fit(QUESTION, title, width - 2 * _PAD * scale)

@@ -15,12 +15,12 @@ SCREEN_WH = (1920, 1080)
 
 
 @contextmanager
-def desktop() -> Iterator[str]:
+def desktop(screen_wh: tuple[int, int] = SCREEN_WH) -> Iterator[str]:
     """Xvfb with openbox on a free display; its name, such as ":7". Fails where a program is missing."""
     missing = [program for program in ("Xvfb", "openbox", "xdotool") if shutil.which(program) is None]
     assert not missing, f"install {', '.join(missing)} (Debian: xvfb, openbox, xdotool)"
     read_end, write_end = os.pipe()
-    screen = f"{SCREEN_WH[0]}x{SCREEN_WH[1]}x24"
+    screen = f"{screen_wh[0]}x{screen_wh[1]}x24"
     server = subprocess.Popen(
         ["Xvfb", "-displayfd", str(write_end), "-screen", "0", screen, "-nolisten", "tcp", "-noreset"],
         pass_fds=[write_end],

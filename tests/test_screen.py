@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pygame
 import pytest
-from desktop import SCREEN_WH, eventually, screenshot, xdotool
+from desktop import SCREEN_WH, desktop, eventually, screenshot, xdotool
 from numpy.typing import NDArray
 from PIL import Image
 
-from appliance import hud
+from appliance import hud, question
 from appliance.data import Frame, Layer, Segmentation
-from appliance.display import Click, Command, Hud, UserInput, View
+from appliance.display import Click, Command, Hud, SwitchOff, UserInput, View
 from appliance.display.screen import Screen
 from appliance.display.viewport import Viewport
 from appliance.errors import NoScreen
@@ -294,6 +294,87 @@ def test_starting_in_full_screen(xvfb: str, opened: Opener) -> None:
     assert await_size(screen, xvfb, SCREEN_WH) == (0, 0)
     assert not screen.toggle_fullscreen()
     await_size(screen, xvfb, (1280, 720))
+
+
+@pytest.mark.parametrize("screen_wh", [(1280, 720), (800, 480), (3840, 2160)])
+def test_full_screen_is_exact_on_any_screen(
+    screen_wh: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WAYLAND_DISPLAY", "XDG_RUNTIME_DIR", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    with desktop(screen_wh) as display:
+        monkeypatch.setenv("DISPLAY", display)
+        screen = Screen(kiosk=True)
+        screen.open()
+        try:
+            screen.show(View(picture(), None, Hud()))
+            assert await_size(screen, display, screen_wh) == (0, 0)
+            x, y, width, height = Viewport(PICTURE_WH, screen_wh).rect_xywh
+            for column, row in [(0, 0), (width - 1, height // 3), (width // 3, height // 2)]:
+                inputs = click(screen, display, x + column, y + row)
+                assert len(inputs) == 1
+                assert isinstance(inputs[0], Click)
+                expected = (column + 0.5) * PICTURE_WH[0] / width, (row + 0.5) * PICTURE_WH[1] / height
+                assert inputs[0].xy == pytest.approx(expected, abs=1e-6)
+
+            def filled() -> bool:
+                seen = screenshot(display)
+                bars = [(width // 2, y - 1), (4, y + height)] if y else []
+                return (
+                    seen.size == screen_wh
+                    and all(colour(seen, *xy) == (0, 0, 0) for xy in bars)
+                    and colour(seen, x, y) == (255, 255, 255)
+                    and near(colour(seen, x + width - 1, y), (0, 120, 200))
+                    and near(colour(seen, x + 2, y + height - 1), (0, 120, 200))
+                )
+
+            eventually(filled, "the picture does not fill the screen")
+        finally:
+            screen.close()
+
+
+def test_a_kiosk_asks_before_it_quits(xvfb: str, opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = opened(kiosk=True)
+    screen.show(View(picture(), None, Hud()))
+    await_size(screen, xvfb, SCREEN_WH)
+    xdotool(xvfb, "windowfocus", window(xvfb))
+
+    def asks() -> bool:
+        screen.poll()
+        x, y = question.button_centre(question.Answer.BACK, SCREEN_WH)
+        return near(colour(screenshot(xvfb), int(x) - 80, int(y) - 50), (64, 156, 255), 20)
+
+    def pressed(key: str, asked: bool) -> bool:
+        for _ in range(5):
+            xdotool(xvfb, "key", key)
+            for _ in range(20):
+                if asks() == asked:
+                    return True
+                time.sleep(0.05)
+        return False
+
+    assert pressed("q", asked=True)
+    assert user_does(screen, xvfb, "key", "r") == [Command.QUIT]
+    eventually(lambda: not asks(), "the question stays")
+    assert pressed("q", asked=True)
+    x, y = question.button_centre(question.Answer.SWITCH_OFF, SCREEN_WH)
+    assert click(screen, xvfb, int(x), int(y)) == [SwitchOff()]
+    eventually(lambda: not asks(), "the question stays")
+    x, y = hud.button_centre(Command.QUIT, SCREEN_WH)
+    xdotool(xvfb, "mousemove", int(x), int(y), "click", 1)
+    eventually(asks, "the button does not ask")
+    xdotool(xvfb, "mousemove", 300, 300, "click", 1, "key", "s")  # nothing but an answer counts
+    assert screen.poll() == []
+    assert asks()
+    monkeypatch.setattr("appliance.display.screen._QUESTION_S", 0.5)
+    eventually(lambda: not asks(), "a question that nobody answers stays")
+    inputs = click(screen, xvfb, 300, 500)
+    assert [type(given) for given in inputs] == [Click]
+    xdotool(xvfb, "key", "Escape")
+    time.sleep(0.3)
+    assert screen.poll() == []
+    assert screen.toggle_fullscreen()
+    assert size(xvfb) == SCREEN_WH
 
 
 def test_closing_the_window_quits(xvfb: str, opened: Opener) -> None:
