@@ -32,7 +32,7 @@ readonly SOURCE PROGRAM RELEASES CONFIG DATA COMMAND GROUPS_OF_USER
 . "$SOURCE/scripts/install-files"
 
 action=install dry_run='' model='' libedgetpu='' flavour=std offline=''
-doing='nothing yet'
+doing='nothing yet' placed='' failed=''
 notes=()
 undo=()
 
@@ -98,7 +98,9 @@ at_the_end() {
     eval "${undo[i]}" || echo "install.sh: this could not be undone: ${undo[i]}" >&2
   done
   if [ "$code" != 0 ] && [ "$action" = install ]; then
-    if [ -n "$previous" ]; then
+    if [ -n "$placed" ]; then
+      echo "install.sh: the program was installed, but not all of the rest was done." >&2
+    elif [ -n "$previous" ]; then
       echo "install.sh: the appliance that was here before is unchanged." >&2
     else
       echo "install.sh: nothing was installed, but for packages of the system." >&2
@@ -131,13 +133,15 @@ install_all() {
   set_up_data
   step "Put it in place"
   put_in_place
+  placed=yes
   undo=("rm -rf $work")
-  step "Start it"
   [ -z "$model" ] || add_model
+  step "Start it"
   start
   tidy_up
   step "Look over the installed appliance"
   look_over
+  [ -z "$failed" ] || die "$failed"
 }
 
 read_options "$@"

@@ -14,6 +14,7 @@ WHEELS = {"PIP_FIND_LINKS": "/wheels", "PIP_NO_INDEX": "1"}
 _LOCKS = {"bookworm": "bookworm", "trixie": "appliance"}
 _TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 _BASE = ("python3", "python3-venv", "systemd", "systemd-sysv", "udev", "dbus")
+_FAST = ("/etc/dpkg/dpkg.cfg.d/fast", "force-unsafe-io\n")
 _SCREEN = "labwc seatd libwayland-egl1 libwayland-cursor0 libxkbcommon0 libegl1 libgles2 kbd"
 
 
@@ -23,7 +24,7 @@ def installable(suite: str, *packages: str) -> Recipe:
         "-".join(("install", suite, *packages)),
         suite,
         packages=(*_BASE, *packages),
-        files=(("/wheels/lock.txt", _text(f"requirements/{_LOCKS[suite]}.txt")),),
+        files=(("/wheels/lock.txt", _text(f"requirements/{_LOCKS[suite]}.txt")), _FAST),
         setup=f"""
             apt-get -q update
             for name in {_SCREEN}; do
@@ -46,6 +47,7 @@ def bundled(suite: str) -> Recipe:
         suite,
         packages=("systemd", "systemd-sysv", "udev", "dbus", "python3-venv"),
         files=(
+            _FAST,
             *((f"/bundling/{part}", _text(part)) for part in (*parts, lock, sums)),
             ("/standin/DEBIAN/control", _control("libedgetpu1-std", "16.0tf2.19.1-1.test", "libusb-1.0-0")),
         ),

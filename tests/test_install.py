@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from edge_tpu import build_stand_in
 from installing import WHEELS, bundled, installable, stand_in_package
 from roots import Root, open_root
 
+from appliance.bundle import write_bundle
 from appliance.config import PROJECT_ROOT
 
 INSTALL_S = 300
@@ -93,6 +95,10 @@ def packages(tmp_path: Path) -> Path:
         ("libedgetpu1-max", "16.0tf2.19.1-1.test"),
     ):
         stand_in_package(folder, library, name, version)
+    for file in ("demo.tflite", "demo.json"):
+        shutil.copy(PROJECT_ROOT / "models" / file, tmp_path / file.replace("demo", "other"))
+    write_bundle(tmp_path / "other.tflite").rename(folder / "other.tar")
+    (folder / "no-bundle.tar").write_text("nothing")
     return folder
 
 
@@ -124,12 +130,16 @@ def test_bookworm_from_nothing_and_back(tmp_path: Path, packages: Path) -> None:
     _failures_leave_what_was_there(machine)
 
     first = machine.release()
-    machine.ok(INSTALL, "--max", "--libedgetpu", MAX)
+    said = machine.fails(INSTALL, "--max", "--libedgetpu", MAX, "--model", "/here/no-bundle.tar")
+    assert "the program was installed, but" in said
     assert machine.release() != first
     assert len(machine.ok("ls", "/opt/appliance-releases").split()) == 2, "the old one is gone"
     assert machine.ok("cat", CONFIG) == "source: scene\nmodel: {confidence: 0.5}\n"
     assert _version(machine, "libedgetpu1-std") == ""
     assert _version(machine, "libedgetpu1-max") == "16.0tf2.19.1-1.test"
+
+    machine.ok(INSTALL, "--model", "/here/other.tar")
+    assert machine.ok("readlink", "/var/lib/appliance/models/current").strip() == "other"
 
     machine.ok(INSTALL, "--uninstall")
     assert machine.ok("cat", CONFIG, "/var/lib/appliance/recordings/mine.mkv").endswith("mine")
@@ -215,6 +225,43 @@ def _failures_leave_what_was_there(machine: Machine) -> None:
     machine.ok("rm", "/var/lib/appliance/libedgetpu.sha256")
 
 
+@pytest.mark.parametrize(
+    ("program", "prints", "code", "expected"),
+    [
+        ("dpkg", "armhf", 1, "install the 64-bit Raspberry Pi OS"),
+        ("df", "Avail\n 900M", 1, "900 MB are free, 1500 are needed"),
+        ("df", "Avail\n2000M", 0, "recordings will soon fill the card"),
+        ("vcgencmd", "throttled=0x50005", 0, "the voltage is too low right now"),
+        ("vcgencmd", "throttled=0x50000", 0, ""),
+        ("vcgencmd", "throttled=0x0", 0, ""),
+    ],
+)
+def test_a_machine_that_is_not_as_it_should_be(
+    program: str, prints: str, code: int, expected: str, tmp_path: Path
+) -> None:
+    stand_ins = tmp_path / "bin"
+    stand_ins.mkdir()
+    (stand_ins / program).write_text(f"#!/bin/sh\nprintf '{prints}\\n'\n")
+    (stand_ins / program).chmod(0o755)
+    root = open_root(installable("bookworm"), tmp_path / "root")
+    done = root.run(
+        *(INSTALL, "--dry-run"),
+        timeout_s=60,
+        binds={PROJECT_ROOT: "/project", stand_ins: "/here"},
+        environment={"PATH": "/here:/usr/sbin:/usr/bin:/sbin:/bin"},
+    )
+    assert done.returncode == code, done.stderr
+    assert expected in done.stderr
+    assert bool(expected) == bool(done.stderr)
+
+
+def test_a_number_of_the_device_tree(tmp_path: Path) -> None:
+    (tmp_path / "max_current").write_bytes((5000).to_bytes(4, "big"))
+    script = '. "$1/scripts/install-checks"; number_in "$2/max_current"'
+    command = ["bash", "-euc", script, "test", str(PROJECT_ROOT), str(tmp_path)]
+    assert subprocess.run(command, check=True, capture_output=True, timeout=20).stdout == b"5000\n"
+
+
 def test_trixie_without_a_network(tmp_path: Path, packages: Path) -> None:
     machine = Machine(open_root(bundled("trixie"), tmp_path / "root"), packages)
     install = (INSTALL, "--offline", "/offline")
@@ -231,15 +278,34 @@ def test_trixie_without_a_network(tmp_path: Path, packages: Path) -> None:
     assert _version(machine, "libedgetpu1-std") == "16.0tf2.19.1-1.test"
     assert _version(machine, "labwc") != ""
     assert "kiosk.conf" in machine.ok("ls", "/etc/systemd/system/appliance.service.d").split()
-    first = machine.release()
-    machine.ok(*install, network=False)
-    assert machine.release() != first
-    machine.ok("systemd-analyze", "verify", "--man=no", "appliance.service")
+    _gets_a_desktop(machine, install)
     machine.ok(INSTALL, "--purge", network=False)
-    left = machine.ok(
-        "sh", "-c", "ls -d /opt/* /etc/appliance /var/lib/appliance /etc/systemd/system/appli* || true"
+    ours = (
+        "/opt/appliance*",
+        "/etc/*/*appliance*",
+        "/etc/*/*/*appliance*",
+        "/etc/appliance",
+        "/var/lib/appliance",
     )
-    assert "/opt/appliance" not in left.replace("cannot access", "")
+    assert machine.ok("sh", "-c", f"ls -d {' '.join(ours)} 2>/dev/null || true") == ""
+    assert machine.run("grep", "appliance", "/etc/passwd", "/etc/group").stdout == ""
+
+
+def _gets_a_desktop(machine: Machine, install: tuple[str, ...]) -> None:
+    """The owner, pi, installs one, and then the appliance again."""
+    units, first = "/etc/systemd/system", machine.release()
+    machine.ok("useradd", "pi")
+    machine.ok("ln", "-s", "/usr/lib/systemd/system/lightdm.service", f"{units}/display-manager.service")
+    machine.ok("systemctl", "set-default", "graphical.target")
+    done = machine.run(*install, environment={"SUDO_USER": "pi"}, network=False)
+    assert done.returncode == 0, done.stderr
+    assert machine.release() != first
+    assert "let pi read and write recordings" in done.stdout
+    assert "appliance" in machine.ok("id", "-Gn", "pi").split()
+    assert machine.run("ls", f"{units}/appliance.service.d/kiosk.conf").returncode != 0
+    assert machine.run("ls", f"{units}/multi-user.target.wants/appliance.service").returncode != 0
+    machine.ok("systemd-analyze", "--user", "verify", "--man=no", "/etc/systemd/user/appliance.service")
+    machine.ok("grep", "systemctl --user", "/etc/xdg/autostart/appliance.desktop")
 
 
 def _doctor(machine: Machine) -> dict[str, tuple[str, str]]:
