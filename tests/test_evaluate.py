@@ -23,7 +23,7 @@ from appliance.evaluate.chart import by_size
 from appliance.evaluate.evaluation import open_models, sizes_of
 from appliance.evaluate.labels import read_polygons
 from appliance.evaluate.masks_rle import Rle, box_of, decode, deepest_point, encode, from_run_lengths, ious
-from appliance.evaluate.matching import box_only, compare, fits, iou, means, wanted
+from appliance.evaluate.matching import box_only, compare, fits, iou, means, precision, wanted
 from appliance.evaluate.pictures import find_pictures
 from appliance.evaluate.reference import (
     PAPER_WH,
@@ -143,13 +143,10 @@ def test_a_model_that_is_the_reference_is_perfect_and_one_that_sees_more_is_less
     truth = {"a": [want for want in (wanted(rle, 0.5) for rle in objects) if want], "b": []}
     same = compare({"a": objects, "b": []}, truth)
     for kind in ("best_match", "point", "box", "point_box"):
-        figures = same[kind]
-        assert isinstance(figures, dict)
-        assert figures["all"] == 1
-    assert same["precision"] == 1
-    assert compare({"a": objects, "b": [block(0, 0, 5, 5)]}, truth)["precision"] == pytest.approx(
-        2 / 3, abs=1e-4
-    )
+        assert same[kind]["all"] == 1
+    assert precision({"a": objects, "b": []}, truth) == 1
+    assert precision({"a": objects, "b": [block(0, 0, 5, 5)]}, truth) == pytest.approx(2 / 3, abs=1e-4)
+    assert precision({"a": [], "b": []}, truth) is None
     assert box_only(truth)["all"] == 1
     assert wanted(encode(np.zeros((30, 40), np.bool_)), 1.0) is None
 
@@ -231,8 +228,14 @@ def test_the_demo_model_on_its_scene(scene: Path, capsys: pytest.CaptureFixture[
     assert 0 < model["vs_1024"]["point_box_second_look_one"]["extra_invokes"] <= 1
     assert model["vs_1024"]["point_box_second_look_one"]["extra_invokes"] <= looked["extra_invokes"] <= 2
     for section in ("vs_own_size", "vs_1024"):
-        for kind in ("best_match", "point", "box", "point_box"):
-            assert {"all", "over_5", "under_5", "under_1", "n"} <= model[section][kind].keys()
+        assert {"best_match", "point", "box", "point_box"} <= model[section].keys()
+        for of_kind in model[section].values():
+            assert {"all", "over_5", "under_5", "under_1", "n"} <= of_kind.keys()
+        assert 0.5 < model["precision"][section] <= 1
+    assert model["size_mb"] == pytest.approx(DEMO.stat().st_size / 1e6, abs=0.01)
+    assert model["format"] == "TFLite int8, raw head"
+    assert model["latency"]["p95_ms"] >= model["latency"]["median_ms"]
+    assert model["peak_memory_mb"] > 20
     assert abs(model["at_equal_count"]["masks"] - plain["n"]["all"]) <= 3
     page = (scene / "report" / "index.html").read_text()
     assert page.count("data:image/jpeg") > 20

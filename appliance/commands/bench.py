@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 from appliance.commands import Commands, positive
 
@@ -27,6 +28,18 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
     worker.add_argument("--json", action="store_true", help="one JSON object on standard output")
     worker.set_defaults(command=_worker)
 
+    invoke = bench.add_parser(
+        "invoke", parents=[common], help="the network alone: torch, float and int8 TFLite, in turn"
+    )
+    invoke.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE.pt",
+        help="one that was converted at 512; default: FastSAM-s's architecture with random weights",
+    )
+    invoke.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    invoke.set_defaults(command=_invoke)
+
 
 def _pipeline(options: argparse.Namespace) -> int:
     from appliance.bench.pipeline import bench_pipeline
@@ -39,6 +52,13 @@ def _worker(options: argparse.Namespace) -> int:
     from appliance.bench.worker import bench_worker
 
     _print_figures(asdict(bench_worker()), options.json)
+    return 0
+
+
+def _invoke(options: argparse.Namespace) -> int:
+    from appliance.bench.invoke import bench_invoke, random_fastsam
+
+    _print_figures(asdict(bench_invoke(options.checkpoint or random_fastsam())), options.json)
     return 0
 
 

@@ -42,6 +42,11 @@ def by_size(parts: Sequence[float], lines: Mapping[str, Sequence[float]]) -> str
         y = y_of(fifth / 5)
         drawn.append(f'<path d="M{_MARGIN} {y:.1f}H{_WIDTH - _MARGIN}" stroke="#ddd"/>')
         drawn.append(f'<text x="{_MARGIN - 6}" y="{y + 4:.1f}" text-anchor="end">{fifth / 5:.1f}</text>')
+    middle_px, below_px = _WIDTH / 2, _HEIGHT - 6
+    drawn.append(
+        f'<text x="{middle_px}" y="{below_px}" text-anchor="middle">share of the picture</text>'
+        f'<text x="{_MARGIN}" y="{_MARGIN - 12}" text-anchor="middle">IoU</text>'
+    )
     for number, (name, values) in enumerate(lines.items()):
         colour, value = _COLOURS[number % len(_COLOURS)], np.array(values, np.float64)
         points = [

@@ -159,12 +159,17 @@ def _against(answers: Mapping[str, Answers], own: Truth, truths: Mapping[str, Tr
         section: Json = {
             "confidence": round(confidence, 5),
             "masks": sum(len(rles) for rles in masks.values()),
+            "precision": _precisions(masks, {"own_size": own, **truths}),
             "vs_own_size": compare(masks, own, sure=True),
         }
         section |= {f"vs_{name}": compare(masks, truth) for name, truth in truths.items()}
         sections.append(section)
     plain, at_equal_count = sections
     return {"vs_polygons": None, **plain, "at_equal_count": at_equal_count}
+
+
+def _precisions(masks: Mapping[str, Sequence[Rle]], truths: Mapping[str, Truth]) -> Json:
+    return {f"vs_{name}": matching.precision(masks, truth) for name, truth in truths.items()}
 
 
 def _add_looks(entry: Json, answers: Mapping[str, Answers], truths: Mapping[str, Truth]) -> None:
@@ -220,6 +225,7 @@ def _reference_entry(reference: Reference, wh: Wh, truths: Mapping[str, Truth]) 
         "input_wh": list(wh),
         "confidence": CONFIDENCE,
         "masks": sum(len(rles) for rles in masks.values()),
+        "precision": _precisions(masks, truths),
         "latency": cost.summary(run.invoke_ms),
         **{f"vs_{name}": compare(masks, truth) for name, truth in truths.items()},
     }
@@ -238,8 +244,6 @@ def summary(figures: Json) -> str:
     for model in models:
         lines.append(f"{model['name']}: {model['latency']['median_ms']} ms, {model['masks']} masks")
         for kind in model["vs_1024"]:
-            if kind == "precision":
-                continue
             cells = []
             for section in ("vs_1024", "vs_own_size", "vs_polygons"):
                 means = (model[section] or {}).get(kind)

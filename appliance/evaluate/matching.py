@@ -130,16 +130,14 @@ def means(values: Sequence[float], wanted_ones: Sequence[Wanted], sure: bool = F
 
 def compare(
     masks: Mapping[str, Sequence[Rle]], truth: Mapping[str, Sequence[Wanted]], sure: bool = False
-) -> dict[str, Figures | float | None]:
-    """A model's masks against a reference, both by picture: mean IoU by prompt kind, and `precision`."""
+) -> dict[str, Figures]:
+    """A model's masks against a reference, both by picture: mean IoU by prompt kind."""
     everything = [want for wants in truth.values() for want in wants]
     answers = [fit for name, wants in truth.items() for fit in fits(masks[name], wants)]
-    compared: dict[str, Figures | float | None] = {
+    return {
         kind: means([float(getattr(answer, kind)) for answer in answers], everything, sure)
         for kind in PLAIN_KINDS
     }
-    compared["precision"] = precision(masks, truth)
-    return compared
 
 
 def precision(masks: Mapping[str, Sequence[Rle]], truth: Mapping[str, Sequence[Wanted]]) -> float | None:

@@ -25,7 +25,8 @@ _PROMPTS_PER_GROUP = 4
 _STYLE = """body{font:15px sans-serif;margin:2em auto;max-width:85em;padding:0 1em}
 table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .7em;
 border-bottom:1px solid #ddd;text-align:right}
-td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}.row{display:flex;gap:.5em;flex-wrap:wrap;margin:.7em 0}
+td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}td:first-child{white-space:nowrap}
+.row{display:flex;gap:.5em;flex-wrap:wrap;margin:.7em 0}
 figure{margin:0}figcaption{font-size:12px;max-width:18em}img{max-width:16em;max-height:18em}"""
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
+from appliance.evaluate.passes import LOOKS
+
 _SIZES = ("all", "over_5", "under_5", "under_1")
 _SIZE_HEADS = ("all", "over 5 %", "under 5 %", "under 1 %")
 _TITLES = {
@@ -16,7 +18,11 @@ _TITLES = {
 
 def tables(figures: Mapping[str, object]) -> str:
     """All of them, as HTML."""
-    parts = [_summary(figures), *(_comparison(figures, section, title) for section, title in _TITLES.items())]
+    parts = [
+        _summary(figures),
+        _losses(figures),
+        *(_comparison(figures, section, title) for section, title in _TITLES.items()),
+    ]
     return "\n".join([*parts, _rules(figures)])
 
 
@@ -66,18 +72,38 @@ def _summary(figures: Mapping[str, object]) -> str:
         best = [_get(entry, "vs_1024", "best_match", size) for size in _SIZES]
         latency = [_get(entry, "latency", name) for name in ("median_ms", "p95_ms", "per_second")]
         name = f"{_get(figures, 'reference', 'name')} {wide}x{high}"
-        precision = _get(entry, "vs_1024", "precision")
+        precision = _get(entry, "precision", "vs_1024")
         memory = _get(figures, "reference", "peak_memory_mb")
         rows.append([name, "PyTorch float", None, entry["masks"], *best, precision, *latency, None, memory])
     for entry in _entries(figures, "models"):
         best = [_get(entry, "vs_1024", "best_match", size) for size in _SIZES]
         latency = [_get(entry, "latency", name) for name in ("median_ms", "p95_ms", "per_second")]
-        precision = _get(entry, "vs_1024", "precision")
+        precision = _get(entry, "precision", "vs_1024")
         costs = [entry["ratio_to_reference"], entry["peak_memory_mb"]]
-        first = [entry["name"], entry["format"], entry["size_mb"], entry["masks"]]
+        first = [entry["name"], entry["format"], f"{entry['size_mb']:.2f}", entry["masks"]]
         rows.append([*first, *best, precision, *latency, *costs])
     about = "Best match against the reference at 1024; mean IoU. Memory is the peak of the process."
     return f"<h2>Formats</h2><p>{about}</p>" + _table(head, rows)
+
+
+def _losses(figures: Mapping[str, object]) -> str:
+    """What comes of the smaller input, of quantisation, and of scores that cross the threshold."""
+    by_size = {tuple(_sides(entry)): entry for entry in _entries(figures, "reference", "sizes")}
+    rows = []
+    for entry in _entries(figures, "models"):
+        float_model = by_size[tuple(_sides(entry))]
+        for size, objects in zip(_SIZES, _SIZE_HEADS, strict=True):
+            resolution = _get(float_model, "vs_1024", "best_match", size)
+            equal = _get(entry, "at_equal_count", "vs_own_size", "best_match", size)
+            plain = _get(entry, "vs_own_size", "best_match", size)
+            rows.append([entry["name"] if size == "all" else "", objects, resolution, equal, plain])
+    head = ("", "objects", "float at the model's size vs 1024", "model vs float, as many masks")
+    about = (
+        "Mean IoU, best match. The first column is what resolution alone leaves, the second what the model "
+        "leaves of that, with its threshold set so that it returns as many masks as the float one; the third "
+        "is the same with the reference's threshold."
+    )
+    return f"<h2>What is lost where</h2><p>{about}</p>" + _table([*head, "model vs float"], rows)
 
 
 def _sides(entry: Mapping[str, object]) -> list[int]:
@@ -110,14 +136,24 @@ def _comparison(figures: Mapping[str, object], section: str, title: str) -> str:
 def _kinds(name: str, compared: object) -> list[list[object]]:
     assert isinstance(compared, dict)
     return [
-        [name, kind, *(_get(value, size) for size in _SIZES), _get(value, "extra_invokes")]
+        [name, _readable(kind), *(_get(value, size) for size in _SIZES), _get(value, "extra_invokes")]
         for kind, value in compared.items()
         if isinstance(value, dict)
     ]
 
 
+def _readable(kind: str) -> str:
+    """As in "point + box, second look"."""
+    for look in sorted(LOOKS, key=len, reverse=True):
+        if kind.endswith(f"_{look}"):
+            return f"{_readable(kind.removesuffix(f'_{look}'))}, {look.replace('_', ' ')}"
+    return kind.replace("point_box", "point + box").replace("_", " ")
+
+
 def _rules(figures: Mapping[str, object]) -> str:
     rules = figures["rules"]
     assert isinstance(rules, dict)
-    items = "".join(f"<dt>{name}</dt><dd>{html.escape(rule)}</dd>" for name, rule in rules.items())
+    items = "".join(
+        f"<dt>{name.replace('_', ' ')}</dt><dd>{html.escape(rule)}</dd>" for name, rule in rules.items()
+    )
     return f"<h2>Rules</h2><dl>{items}</dl>"

@@ -26,7 +26,7 @@ class TfliteBackend:
         Raises `ModelMissing`, `NotAModel`, `NeedsEdgeTpu`, `WrongLayout`, or `ModelError` for a sidecar that
         cannot be read.
         """
-        threads = threads or _default_threads()
+        threads = threads or default_threads()
         # The runtime gets the bytes, not the path: a file that is replaced meanwhile then does no harm.
         self._interpreter: runtime.Interpreter | None
         self._interpreter = runtime.load(path, content or runtime.read(path), threads)
@@ -79,7 +79,7 @@ class TfliteBackend:
         self._interpreter = None
 
 
-def _default_threads() -> int:
+def default_threads() -> int:
     """All cores that this process may use, but for one of four or more, which the other stages need."""
     cores = len(os.sched_getaffinity(0))
     return cores - 1 if cores >= 4 else cores
