@@ -20,11 +20,14 @@ from roots import Root, need, unavailable
 
 BOOT_S = 90
 _ENVIRONMENT = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8")
-# systemd-nspawn wants the unified control groups and a /run of its own.
+# systemd-nspawn wants the unified control groups and a /run of its own. Its groups lie below the one that it is in:
+# that must be its own too, or two machines would share those of their services. Groups of earlier ones are removed.
 _BOOT = """
 umount -l /sys/fs/cgroup/* 2>/dev/null || true
 umount -l /sys/fs/cgroup 2>/dev/null || true
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+find /sys/fs/cgroup/appliancetest.* -depth -type d -exec rmdir {} + 2>/dev/null || true
+until group=$(mktemp -d /sys/fs/cgroup/appliancetest.XXXXXX) && echo 0 >"$group/cgroup.procs"; do :; done
 mount -t tmpfs tmpfs /run; mkdir -p /run/systemd
 # Not `exec`: the first process of a namespace ignores signals.
 systemd-nspawn --quiet --boot -D "$root" --register=no --keep-unit --machine=appliancetest \
