@@ -6,23 +6,29 @@ The first run on a machine installs the two environments: minutes; later ones fi
 import hashlib
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from edge_tpu import compile_model
 
-from appliance.convert import convert, environments
+from appliance.bundle import unpack
+from appliance.convert import Converted, convert, environments
 from appliance.convert.calibration import load_pictures, spread
+from appliance.convert.edgetpu import ladder
 from appliance.convert.environments import EXPORT, TFLITE, Environment, ensure, find_python
+from appliance.convert.journal import News
 from appliance.convert.steps import METHOD, work_folder
-from appliance.errors import ConvertError
+from appliance.errors import CompilerFailed, ConvertError, TooLittleMapped
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CHECKPOINT = SHARED / "models" / "yolov8n-seg-ref.pt"
@@ -68,13 +74,7 @@ np.savez(sys.argv[3], **{n: np.concatenate([r[i] for r in results]) for i, n in 
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
     """A folder of six made-up pictures of odd sizes."""
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for index in range(6):
-        rough = rng.integers(0, 256, (4 + index, 5, 3), dtype=np.uint8)
-        cv2.imwrite(str(folder / f"{index}.png"), cv2.resize(rough, (133 + 7 * index, 91)))
-    return folder
+    return make_photographs(tmp_path / "photographs")
 
 
 @pytest.fixture
@@ -100,8 +100,16 @@ def work() -> Iterator[Work]:
 
     yield of
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
+        remove(folder)
+
+
+def remove_work(checkpoint: Path, size_wh: tuple[int, int]) -> None:
+    remove(work_folder(checkpoint, size_wh))
+
+
+def remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
 
 
 def run(code: str, environment: Environment, *arguments: str | Path) -> None:
@@ -214,21 +222,54 @@ def test_int8_model_says_what_the_float_model_says(
         assert f"{step}: unchanged, kept" in caplog.text
 
 
-@needs_converter
-@installs
-@pytest.mark.parametrize("architecture", ["yolov8n-seg.yaml", "yolo11n-seg.yaml"])
-def test_small_one_class_network_at_a_rectangular_size_twice(
-    tmp_path: Path, photographs: Path, architecture: str, work: Work
-) -> None:
-    checkpoint = tmp_path / "pico.pt"
-    run(MAKE_CHECKPOINT, EXPORT, architecture, checkpoint)
-    model = convert(checkpoint, (128, 96), photographs, tmp_path, name="small").model
-    assert model == tmp_path / "small.tflite"
-    assert json.loads((tmp_path / "small.json").read_text())["classes"] == ["object"]
+def make_photographs(folder: Path) -> Path:
+    """Six made-up pictures of odd sizes."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        rough = rng.integers(0, 256, (4 + index, 5, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{index}.png"), cv2.resize(rough, (133 + 7 * index, 91)))
+    return folder
 
-    pictures = load_pictures(sorted(photographs.iterdir()), (128, 96))
-    real = float_outputs(work(checkpoint, (128, 96)) / "raw_head.onnx", pictures, tmp_path)
-    quantised = int8_outputs(model, pictures)
+
+@dataclass
+class Small:
+    """A small network with one class, converted at a rectangular size."""
+
+    checkpoint: Path
+    photographs: Path
+    made: Converted
+
+    def again(self, out: Path) -> Converted:
+        return convert(self.checkpoint, (128, 96), self.photographs, out, name="small")
+
+
+def make_small(folder: Path, architecture: str) -> Small:
+    photographs = make_photographs(folder / "photographs")
+    checkpoint = folder / "pico.pt"
+    run(MAKE_CHECKPOINT, EXPORT, architecture, checkpoint)
+    return Small(checkpoint, photographs, convert(checkpoint, (128, 96), photographs, folder, name="small"))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
+    """Of YOLOv8's kind, for all tests together."""
+    try:
+        find_python()
+    except ConvertError as error:
+        pytest.skip(str(error))
+    made = make_small(tmp_path_factory.mktemp("small"), "yolov8n-seg.yaml")
+    yield made
+    remove_work(made.checkpoint, (128, 96))
+
+
+def is_faithful(small: Small, folder: Path) -> None:
+    """Compare a small int8 model with its ONNX."""
+    model = small.made.model
+    assert json.loads(model.with_suffix(".json").read_text())["classes"] == ["object"]
+    pictures = load_pictures(sorted(small.photographs.iterdir()), (128, 96))
+    graph = work_folder(small.checkpoint, (128, 96)) / "raw_head.onnx"
+    real, quantised = float_outputs(graph, pictures, folder), int8_outputs(model, pictures)
     grids = [(96 // stride, 128 // stride) for stride in (8, 16, 32)]
     shapes = {(*grid, channels) for grid in grids for channels in (64, 1, 32)} | {(24, 32, 32)}
     assert quantised.keys() == shapes
@@ -237,10 +278,127 @@ def test_small_one_class_network_at_a_rectangular_size_twice(
         # Its outputs are almost constant, so a correlation would say nothing.
         assert np.abs(as_read(name, expected) - as_read(name, got)).mean() < max(step, 0.001), name
 
-    for record in work(checkpoint, (128, 96)).glob("*.record.json"):
+
+@installs
+def test_small_one_class_network_at_a_rectangular_size(small: Small, tmp_path: Path) -> None:
+    is_faithful(small, tmp_path)
+    accuracy = json.loads(small.made.model.with_suffix(".json").read_text())["accuracy"]
+    assert accuracy["int8_vs_float"]["all_below_score"] == 0.15  # it finds nothing
+
+
+@needs_converter
+@installs
+def test_network_of_yolo11s_kind(tmp_path: Path, work: Work) -> None:
+    made = make_small(tmp_path, "yolo11n-seg.yaml")
+    work(made.checkpoint, (128, 96))
+    is_faithful(made, tmp_path)
+
+
+@installs
+def test_the_same_again_gives_the_same_bytes(small: Small, tmp_path: Path) -> None:
+    model = small.made.model.read_bytes()
+    for record in work_folder(small.checkpoint, (128, 96)).glob("*.record.json"):
         record.unlink()
-    again = convert(checkpoint, (128, 96), photographs, tmp_path, name="again").model
-    assert again.read_bytes() == model.read_bytes()
+    again = small.again(tmp_path / "out")
+    assert again.model.read_bytes() == model
+    assert again.bundle.read_bytes() == small.made.bundle.read_bytes()
+
+
+@installs
+def test_only_what_an_interruption_left_undone_is_done(
+    small: Small, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "appliance.convert")
+    (work_folder(small.checkpoint, (128, 96)) / "check.record.json").unlink()
+    small.again(tmp_path / "out")
+    for step in ("calibrate", "export", "quantise", "graph check"):
+        assert f"{step}: unchanged, kept" in caplog.text
+    assert "check: done in" in caplog.text
+
+
+@installs
+def test_other_photographs_leave_nothing_as_it_was_but_the_environments(small: Small, tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    shutil.copytree(small.photographs, folder)
+    (folder / "5.png").unlink()
+    seen: list[News] = []
+
+    def stop_at_export(news: News) -> None:
+        seen.append(news)
+        if news.step == "export":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(small.checkpoint, (128, 96), folder, tmp_path, name="small", show=stop_at_export)
+    assert [news.step for news in seen if news.ended and not news.kept] == ["prepare", "calibrate"]
+    small.again(tmp_path / "out")
+
+
+class TestCompiler:
+    """A stand-in plays edgetpu_compiler."""
+
+    @pytest.fixture
+    def stand_in(self, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """The file that says what it does; it succeeds."""
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        program = folder / "edgetpu_compiler"
+        source = Path(__file__).with_name("standin_edgetpu_compiler.py").read_text()
+        program.write_text(f"#!{sys.executable} -I\n{source}")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+        script = tmp_path / "script.json"
+        monkeypatch.setenv("STAND_IN_COMPILER", str(script))
+        compile_model(small.made.model, tmp_path / "result.tflite")
+        table = [("CONV_2D", 255, "Mapped to Edge TPU"), ("PAD", 2, "Operation not supported")]
+        script.write_text(
+            json.dumps({"play": "succeed", "table": table, "result": str(tmp_path / "result.tflite")})
+        )
+        return script
+
+    @installs
+    def test_compiled_model_is_described_and_bundled(
+        self, small: Small, stand_in: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        made = small.again(out)
+        assert made.compiled == out / "small_edgetpu.tflite"
+        assert made.elsewhere is None
+        assert made.compiled.read_bytes() == (tmp_path / "result.tflite").read_bytes()
+        described = json.loads(made.compiled.with_suffix(".json").read_text())
+        assert described["op_map"] == {"edge_tpu": 255, "cpu": 2}
+        assert described["plain"] == "small.tflite"
+        assert described["sha256"] == hashlib.sha256(made.compiled.read_bytes()).hexdigest()
+        assert described["tools"]["edgetpu_compiler"] == "16.0.384591198"
+        (tmp_path / "unpacked").mkdir()
+        assert unpack(made.bundle, tmp_path / "unpacked") == "small"
+        assert (tmp_path / "unpacked" / "small_edgetpu.tflite").exists()
+
+        stand_in.unlink()  # it could not run again
+        assert small.again(out).compiled == made.compiled
+
+    @installs
+    def test_one_that_maps_too_little_is_refused(self, small: Small, stand_in: Path, tmp_path: Path) -> None:
+        work_folder(small.checkpoint, (128, 96)).joinpath("compile.record.json").unlink(missing_ok=True)
+        content = json.loads(stand_in.read_text())
+        content["table"][1][1] = 100
+        stand_in.write_text(json.dumps(content))
+        with pytest.raises(TooLittleMapped, match=r"255 of the 355 ops .* 100 PAD: Operation not supported"):
+            small.again(tmp_path / "out")
+        assert list((tmp_path / "out").iterdir()) == []
+
+    @installs
+    def test_size_is_chosen_by_the_compiler(
+        self, small: Small, stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ladder, "SIZES", (64,))
+        stand_in.write_text(json.dumps({"play": "large_activations"}))
+        try:
+            with pytest.raises(CompilerFailed, match=r"pico-64\.tflite: .*large activation tensors"):
+                convert(small.checkpoint, None, small.photographs, tmp_path / "out")
+        finally:
+            remove_work(small.checkpoint, (64, 64))
+        assert list((tmp_path / "out").iterdir()) == []
 
 
 @installs
