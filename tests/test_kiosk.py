@@ -68,7 +68,9 @@ class Somebody:
     def do(self, *command: str) -> str:
         """Run a Wayland client, which must succeed; what it printed."""
         done = self.run(*command)
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        if done.returncode:
+            journal = self.machine.do("journalctl", "-n", "30", "--no-pager")
+            raise AssertionError(f"{command}: {done.stdout}{done.stderr}{journal}")
         return done.stdout
 
     def see(self, cursor: bool = True) -> NDArray[np.uint8]:
@@ -121,11 +123,13 @@ def somebody(machine: Machine) -> Iterator[Somebody]:
 
 def _in_front_of(machine: Machine) -> Iterator[Somebody]:
     machine.do("systemctl", "start", "appliance.service", timeout_s=90)  # returns with READY
-    yield Somebody(machine)
-    machine.run("systemctl", "stop", "appliance.service")
-    machine.run("rm", "-f", f"{UNITS}/appliance.service.d/zz-plug.conf")
-    machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "reset-failed", "appliance.service")
+    try:
+        yield Somebody(machine)
+    finally:
+        machine.run("systemctl", "stop", "appliance.service")
+        machine.run("rm", "-f", f"{UNITS}/appliance.service.d/zz-plug.conf")
+        machine.run("systemctl", "daemon-reload")
+        machine.run("systemctl", "reset-failed", "appliance.service")
 
 
 def _property(machine: Machine, name: str) -> str:
@@ -138,8 +142,10 @@ def _restarted(machine: Machine, pid: str) -> None:
     eventually(lambda: _property(machine, "ActiveState") == "active", 60)
 
 
-def _log(machine: Machine) -> str:
-    return machine.do("journalctl", "-u", "appliance.service", "-o", "cat", "--no-pager")
+def _log(machine: Machine, invocation: str = "") -> str:
+    """What the service said in its present invocation, or in another one."""
+    which = f"_SYSTEMD_INVOCATION_ID={invocation or _property(machine, 'InvocationID')}"
+    return machine.do("journalctl", which, "-o", "cat", "--no-pager")
 
 
 def _shows_the_scene(seen: NDArray[np.uint8], size_wh: tuple[int, int]) -> bool:
@@ -277,6 +283,29 @@ def test_without_a_mouse_there_is_no_cursor(somebody: Somebody) -> None:
     assert np.array_equal(somebody.see()[around], somebody.see(cursor=False)[around])
 
 
+def test_a_wrong_configuration_is_said_on_the_screen(machine: Machine) -> None:
+    machine.write("/etc/appliance/config.yaml", "sauce: scene\n")
+    in_front = _in_front_of(machine)
+    somebody = next(in_front)
+    try:
+        eventually(lambda: _placard_is_shown(somebody.see()), 15)
+        assert "did you mean source?" in _property(machine, "StatusText")
+        _press_until(somebody, "q", lambda: _asks(somebody.see()))
+        _press_until(somebody, "Escape", lambda: not _asks(somebody.see()))
+        machine.write("/etc/appliance/config.yaml", _CONFIG)
+        machine.do("systemctl", "restart", "appliance.service", timeout_s=60)
+        _await_scene(somebody, (1280, 720))
+    finally:
+        machine.write("/etc/appliance/config.yaml", _CONFIG)
+        in_front.close()
+
+
+def _placard_is_shown(seen: NDArray[np.uint8]) -> bool:
+    """Light letters on a dark plain ground, and nothing else."""
+    bright = (seen.min(-1) > 150).mean()
+    return bool(np.median(seen) < 60 and 0.002 < bright < 0.2 and (seen.max(-1) < 90).mean() > 0.85)
+
+
 @pytest.mark.parametrize("stuck", ["appliance", "labwc"])
 def test_it_stops_within_three_seconds_whatever_is_stuck(somebody: Somebody, stuck: str) -> None:
     machine = somebody.machine
@@ -292,11 +321,11 @@ def test_it_stops_within_three_seconds_whatever_is_stuck(somebody: Somebody, stu
 
 def test_a_lost_compositor_comes_back(somebody: Somebody) -> None:
     machine = somebody.machine
-    pid = _property(machine, "MainPID")
+    pid, invocation = _property(machine, "MainPID"), _property(machine, "InvocationID")
     machine.do("pkill", "-KILL", "-x", "labwc")
     _restarted(machine, pid)
     _await_scene(somebody, (1280, 720))
-    assert "the screen is lost: the compositor has ended" in _log(machine)
+    assert "the screen is lost: the compositor has ended" in _log(machine, invocation)
 
 
 def test_the_terminal_is_the_kiosks(machine: Machine) -> None:
@@ -320,8 +349,8 @@ def test_hardened(machine: Machine) -> None:
 
 def test_a_user_of_a_desktop_has_it_as_a_service(machine: Machine) -> None:
     """The desktop is a labwc without a kiosk, of a user who is logged in; what it starts then is started."""
-    machine.do("loginctl", "enable-linger", "owner")
     number = machine.do("id", "-u", "owner").strip()
+    machine.do("systemctl", "start", f"user@{number}.service", timeout_s=60)
     somebody = Somebody(machine, "owner", f"/run/user/{number}")
     eventually(
         lambda: (
@@ -359,7 +388,8 @@ def test_switching_off_by_its_user(tmp_path: Path) -> None:
     machines = _machine(tmp_path)
     machine = next(machines)
     try:
-        somebody = next(_in_front_of(machine))
+        machine.do("systemctl", "start", "appliance.service", timeout_s=90)
+        somebody = Somebody(machine)
         _press_until(somebody, "q", lambda: _asks(somebody.see()))
         somebody.press("p")
         eventually(lambda: not Path(f"/proc/{machine.first_pid}").exists(), 30)
