@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as arrays
 from appliance.__main__ import main
 from appliance.capture.scene import Scene
 from appliance.convert import environments
-from appliance.errors import ApplianceError, EvaluateError
+from appliance.errors import ApplianceError, EdgeTpuError, EvaluateError, NeedsEdgeTpu, NotCompiled
 from appliance.evaluate.chart import by_size
 from appliance.evaluate.evaluation import open_models, sizes_of
 from appliance.evaluate.labels import read_polygons
@@ -195,7 +195,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     pictures = find_pictures(folder / "images", None)
     run = ReferenceRun(truth, [100.0] * len(pictures))
     reference = Reference(
-        "truth", "0" * 64, machine_name(), 1, dict.fromkeys(sizes_of(open_models([DEMO])), run)
+        "truth", "0" * 64, machine_name(), 1, dict.fromkeys(sizes_of(open_models([DEMO], "cpu")), run)
     )
     save_reference(reference, folder / "masks.json", pictures)
     with pytest.MonkeyPatch.context() as patch:
@@ -296,6 +296,24 @@ def test_what_is_missing_is_said_in_one_line(
     assert code not in (0, ApplianceError.exit_code)
     err = capsys.readouterr().err.strip()
     assert said in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the compiled model is in ../shared, absent here")
+@pytest.mark.parametrize(
+    ("backend", "error", "words"),
+    [("cpu", NeedsEdgeTpu, "cannot run on the CPU"), ("edgetpu", EdgeTpuError, "Edge TPU")],
+)
+def test_a_model_that_nothing_here_can_run_is_refused_before_anything_long(
+    scene: Path, backend: str, error: type[ApplianceError], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compiled = SHARED / "models" / "yolov8n-seg_256_edgetpu.tflite"
+    arguments = ["--reference-masks", str(scene / "masks.json"), "--images", str(scene / "images")]
+    code = main(["evaluate", *arguments, "--models", str(DEMO), str(compiled), "--backend", backend])
+    refused = {error.exit_code, NotCompiled.exit_code, *(one.exit_code for one in error.__subclasses__())}
+    assert code in refused
+    err = capsys.readouterr().err.strip()
+    assert words in err
     assert len(err.splitlines()) == 1
 
 

@@ -58,7 +58,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from appliance.evaluate.pictures import find_pictures
 
     pictures = find_pictures(options.images, options.limit)
-    models = evaluation.open_models(options.models)
+    models = evaluation.open_models(options.models, options.backend)
     sizes_wh = evaluation.sizes_of(models)
     progress = _progress()
     if options.reference is not None:

@@ -25,7 +25,8 @@ from appliance.evaluate.reference import (
     machine_name,
 )
 from appliance.evaluate.thresholds import equal_count_confidence
-from appliance.invoke.runtime import read, read_spec
+from appliance.invoke.choice import choose_backend
+from appliance.invoke.runtime import is_compiled, read, read_spec
 
 Json = dict[str, object]
 Truth = dict[str, list[Wanted]]
@@ -58,9 +59,18 @@ class Evaluation:
     """By model, then by picture."""
 
 
-def open_models(paths: Sequence[Path]) -> list[Model]:
-    """Look at the models before anything long begins. Raises `ModelError`."""
-    return [Model(path, read_spec(path, read(path))) for path in paths]
+def open_models(paths: Sequence[Path], backend: BackendName) -> list[Model]:
+    """Look at the models, and whether the backend takes them, before anything long begins.
+
+    Raises `ModelError`, `EdgeTpuError`.
+    """
+    models = []
+    for path in paths:
+        content = read(path)
+        models.append(Model(path, read_spec(path, content)))
+        if backend == "edgetpu" or is_compiled(content):
+            choose_backend(path, backend, "auto", live=False).close()
+    return models
 
 
 def sizes_of(models: Sequence[Model]) -> list[Wh]:
