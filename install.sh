@@ -32,7 +32,7 @@ readonly SOURCE PROGRAM RELEASES CONFIG DATA COMMAND GROUPS_OF_USER
 . "$SOURCE/scripts/install-files"
 
 action=install dry_run='' model='' libedgetpu='' flavour=std offline=''
-doing='nothing yet' placed='' failed=''
+doing='nothing yet' placed='' failed='' ours=''
 notes=()
 undo=()
 
@@ -134,6 +134,7 @@ install_all() {
   step "Put it in place"
   put_in_place
   placed=yes
+  [ -z "$ours" ] || echo "$ours" >"$OURS"
   undo=("rm -rf $work")
   [ -z "$model" ] || add_model
   step "Start it"

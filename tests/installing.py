@@ -16,6 +16,7 @@ _TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 _BASE = ("python3", "python3-venv", "systemd", "systemd-sysv", "udev", "dbus")
 _FAST = ("/etc/dpkg/dpkg.cfg.d/fast", "force-unsafe-io\n")
 _SCREEN = "labwc seatd libwayland-egl1 libwayland-cursor0 libxkbcommon0 libegl1 libgles2 kbd"
+_MORE = {"bookworm": " libgl1-mesa-dri", "trixie": ""}  # which labwc brings there
 
 
 def installable(suite: str, *packages: str) -> Recipe:
@@ -27,7 +28,7 @@ def installable(suite: str, *packages: str) -> Recipe:
         files=(("/wheels/lock.txt", _text(f"requirements/{_LOCKS[suite]}.txt")), _FAST),
         setup=f"""
             apt-get -q update
-            for name in {_SCREEN}; do
+            for name in {_SCREEN}{_MORE[suite]}; do
                 if apt-cache show $name >/dev/null 2>&1; then echo $name; fi
             done | xargs apt-get -q install -y --no-install-recommends
             python3 -m venv /tmp/venv

@@ -115,14 +115,18 @@ def test_bookworm_from_nothing_and_back(tmp_path: Path, packages: Path) -> None:
     before = machine.snapshot()
 
     _nothing_happens_when_it_is_only_asked(machine, before)
-    said = machine.fails(INSTALL, "--libedgetpu", STD, environment={"PIP_FIND_LINKS": "/nowhere"})
+    # At the last step but one.
+    bin_is_full = "mount --bind /usr/local/bin /usr/local/bin; mount -o remount,bind,ro /usr/local/bin"
+    said = machine.fails("sh", "-c", f"{bin_is_full}; {INSTALL} --libedgetpu {STD}")
+    assert "failed while it did this: Put it in place" in said
     assert "nothing was installed" in said
+    assert "could not be undone" not in said
     assert machine.snapshot() == before, "a failure leaves nothing"
 
-    said = machine.ok(INSTALL, "--libedgetpu", STD)
+    said = machine.ok(INSTALL, "--libedgetpu", STD, "--model", "/here/other.tar")
     assert said.index("What will be done") < said.index("Install packages of the system")
     assert "no python3-picamera2" in said
-    assert "This is the demo model" in said
+    assert "This is the demo model" not in said
     _is_installed(machine)
 
     machine.root.write(CONFIG, "source: scene\nmodel: {confidence: 0.5}\n", 0o640)
@@ -138,7 +142,6 @@ def test_bookworm_from_nothing_and_back(tmp_path: Path, packages: Path) -> None:
     assert _version(machine, "libedgetpu1-std") == ""
     assert _version(machine, "libedgetpu1-max") == "16.0tf2.19.1-1.test"
 
-    machine.ok(INSTALL, "--model", "/here/other.tar")
     assert machine.ok("readlink", "/var/lib/appliance/models/current").strip() == "other"
 
     machine.ok(INSTALL, "--uninstall")
@@ -272,6 +275,8 @@ def test_trixie_without_a_network(tmp_path: Path, packages: Path) -> None:
     )
     said = machine.ok(*install, network=False)
     assert "== Installed" in said
+    assert "This is the demo model" in said
+    assert machine.ok("readlink", "/var/lib/appliance/models/current").strip() == "demo"
     checks = _doctor(machine)
     assert checks["NumPy"][1].startswith("2.")
     assert checks["model on the CPU"][0] == "ok"
