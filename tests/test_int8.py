@@ -244,6 +244,17 @@ def test_noise_in_each_output_is_lost_there() -> None:
         assert all(getattr(much, other) == pytest.approx(0, abs=1e-6) for other in others)
 
 
+def test_anchors_that_are_compared_are_the_best_ones() -> None:
+    logits = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    chosen = compare.with_a_score(logits)
+    assert len(chosen) == compare.MOST_ANCHORS
+    assert np.all(np.diff(chosen) > 0)
+    assert logits[chosen].min() >= np.delete(logits, chosen).max()
+    few = np.array([-3, 0.5, -1.8, -1.6], np.float32)
+    assert compare.with_a_score(few).tolist() == [1, 3]
+    assert compare.with_a_score(few - 10).tolist() == []
+
+
 def test_head_is_told_by_shapes() -> None:
     shapes = {i: (1, *output.shape) for i, output in enumerate(head_outputs(np.random.default_rng(0)))}
     graph = Graph((), {}, shapes, (), tuple(shapes))

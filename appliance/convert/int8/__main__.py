@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from .judge import Judge
 from .observe import observe
 
 SAMPLES_FILE = "calibration_image_sample_data_20x128x128x3_float32.npy"
+FLOAT_PART, OBSERVED_PART = 0.25, 0.25
+"""Of the time that all takes: making the float model, running it on the pictures."""
 JUDGED_PICTURES = 50
 """The most that variants of a model are compared on."""
 
@@ -81,7 +84,10 @@ def quantise(content: bytes, pictures: Any) -> bytes:
         raise SystemExit(f"the network has an operator {kind}, which this converter cannot quantise")
     head = find_head(graph)
     graph = exact.centre_boxes(graph, head)
-    observed = observe(content, graph, head, pictures)
+    say_progress(FLOAT_PART)
+    observed = observe(
+        content, graph, head, pictures, lambda part: say_progress(FLOAT_PART + part * OBSERVED_PART)
+    )
     for level in head.levels:
         observed[level.boxes] = ranges.centred(observed[level.boxes])
     scales = {
@@ -96,12 +102,23 @@ def quantise(content: bytes, pictures: Any) -> bytes:
     graph, unscaled = exact.scale_channels(graph, scales)
     chosen = ranges.choose(graph, head, observed, scales, unscaled)
     judge = Judge(content, pictures[:: math.ceil(len(pictures) / JUDGED_PICTURES)])
-
-    def write(variant: dict[int, ranges.Quantisation]) -> bytes:
+    variants = list(ranges.first_variants(graph, chosen, list(scales)))
+    best, least = b"", math.inf
+    for number, variant in enumerate(variants):
+        begun = FLOAT_PART + OBSERVED_PART
+        say_progress(begun + (1 - begun) * number / len(variants))
         model, _ = flatbuffer.read(content)
-        return flatbuffer.write(model, graph, variant)
+        written = flatbuffer.write(model, graph, variant)
+        lost = judge(written).total
+        if not best or lost < least:
+            best, least = written, lost
+    return best
 
-    return min(map(write, ranges.first_variants(graph, chosen, list(scales))), key=lambda m: judge(m).total)
+
+def say_progress(part: float) -> None:
+    """Tell whoever runs this how much is done, 0..1."""
+    sys.stdout.write(f"progress {part:.3f}\n")
+    sys.stdout.flush()
 
 
 def describe(tensor: Any) -> dict[str, Any]:

@@ -14,6 +14,10 @@ from .ranges import Float32s, distances
 
 PROTOTYPE_STRIDE: Final = 4
 FINEST_STRIDE: Final = 8
+LEAST_LOGIT: Final = -1.7
+"""Of a score of 0.15: anchors above are compared."""
+MOST_ANCHORS: Final = 100
+"""Of each level and picture, the best: a network that sees something everywhere would take minutes."""
 TYPICAL_LOGIT, TYPICAL_BOX, TYPICAL_MASK = 0.18, 0.021, 0.020
 """Of a good model of YOLOv8n-seg's size: makes the three count alike in one figure."""
 
@@ -86,6 +90,13 @@ def arrange(outputs: Sequence[Float32s]) -> Outputs:
         stride, width = FINEST_STRIDE << number, level[0].shape[1]
         arranged.append(LevelOutputs(stride, width, boxes, parts[classes].max(1), coefficients))
     return Outputs(arranged, prototypes)
+
+
+def with_a_score(logits: Float32s) -> NDArray[np.intp]:
+    """The anchors of a level, out of logits (A,), on which models are compared, in order."""
+    found = np.flatnonzero(logits >= LEAST_LOGIT)
+    best = np.argsort(-logits[found], kind="stable")[:MOST_ANCHORS]
+    return np.sort(found[best])
 
 
 def detect(

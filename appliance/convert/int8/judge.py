@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import tensorflow as tf  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from .compare import Detections, Outputs, Shortfall, arrange, detect, shortfall
-
-LEAST_LOGIT: Final = -1.7
-"""Of a score of 0.15: anchors above are compared."""
+from .compare import Detections, Outputs, Shortfall, arrange, detect, shortfall, with_a_score
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +28,7 @@ class Judge:
         self._pictures = pictures
         self._references = []
         for outputs in self._run(content):
-            anchors = [np.flatnonzero(level.logits >= LEAST_LOGIT) for level in outputs.levels]
+            anchors = [with_a_score(level.logits) for level in outputs.levels]
             self._references.append(_Reference(anchors, detect(outputs, anchors)))
 
     def __call__(self, content: bytes) -> Shortfall:

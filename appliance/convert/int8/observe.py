@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -20,9 +21,12 @@ LEAST_ANCHORS: Final = 8
 """The best ones of each level and picture count, however low their scores."""
 
 
-def observe(content: bytes, graph: Graph, head: Head, pictures: Any) -> dict[int, Observed]:
+def observe(
+    content: bytes, graph: Graph, head: Head, pictures: Any, tick: Callable[[float], None]
+) -> dict[int, Observed]:
     """Run the float model on pictures (N, H, W, 3) uint8; the same places are sampled each time.
 
+    `tick` is told which part is done, 0..1.
     Returns what `ranges.choose` wants to see; of box logits and coefficients, anchors with a score only.
     """
     interpreter = tf.lite.Interpreter(
@@ -39,7 +43,8 @@ def observe(content: bytes, graph: Graph, head: Head, pictures: Any) -> dict[int
     highs: dict[int, Float32s] = {}
     samples: dict[int, list[Float32s]] = {tensor: [] for tensor in tensors}
     random = np.random.default_rng(0)
-    for picture in pictures:
+    for number, picture in enumerate(pictures):
+        tick(number / len(pictures))
         interpreter.set_tensor(graph.inputs[0], picture[np.newaxis].astype(np.float32) / 255)
         interpreter.invoke()
         for tensor in tensors:
