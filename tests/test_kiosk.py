@@ -127,7 +127,7 @@ def _in_front_of(machine: Machine) -> Iterator[Somebody]:
         yield Somebody(machine)
     finally:
         machine.run("systemctl", "stop", "appliance.service")
-        machine.run("rm", "-f", f"{UNITS}/appliance.service.d/zz-plug.conf")
+        machine.run("rm", "-f", f"{UNITS}/appliance.service.d/zz-for-the-test.conf")
         machine.run("systemctl", "daemon-reload")
         machine.run("systemctl", "reset-failed", "appliance.service")
 
@@ -138,7 +138,7 @@ def _property(machine: Machine, name: str) -> str:
 
 def _restarted(machine: Machine, pid: str) -> None:
     """Wait until the service is ready again, as another process than before."""
-    eventually(lambda: _property(machine, "MainPID") not in (pid, "0"), 20)
+    eventually(lambda: _property(machine, "MainPID") not in (pid, "0"), 40)
     eventually(lambda: _property(machine, "ActiveState") == "active", 60)
 
 
@@ -205,7 +205,7 @@ def _ignore(result: object) -> None:
     del result
 
 
-def _await_scene(somebody: Somebody, size_wh: tuple[int, int], seconds: float = 15) -> None:
+def _await_scene(somebody: Somebody, size_wh: tuple[int, int], seconds: float = 30) -> None:
     """Wait for the picture, and see that it moves."""
     eventually(lambda: _shows_the_scene(somebody.see(), size_wh), seconds)
     before = somebody.see()
@@ -224,7 +224,7 @@ def test_the_picture_fills_the_screen(somebody: Somebody) -> None:
 def test_screens_come_and_go(machine: Machine) -> None:
     """None at first, then one is plugged in, goes off and on, is unplugged, and another comes."""
     machine.write(
-        f"{UNITS}/appliance.service.d/zz-plug.conf", "[Service]\nEnvironment=WLR_HEADLESS_OUTPUTS=0\n"
+        f"{UNITS}/appliance.service.d/zz-for-the-test.conf", "[Service]\nEnvironment=WLR_HEADLESS_OUTPUTS=0\n"
     )
     machine.do("systemctl", "daemon-reload")
     in_front = _in_front_of(machine)
@@ -326,6 +326,21 @@ def test_a_lost_compositor_comes_back(somebody: Somebody) -> None:
     _restarted(machine, pid)
     _await_scene(somebody, (1280, 720))
     assert "the screen is lost: the compositor has ended" in _log(machine, invocation)
+
+
+def test_a_stuck_compositor_is_found_by_the_watchdog(machine: Machine) -> None:
+    machine.write(f"{UNITS}/appliance.service.d/zz-for-the-test.conf", "[Service]\nWatchdogSec=5\n")
+    machine.do("systemctl", "daemon-reload")
+    in_front = _in_front_of(machine)
+    somebody = next(in_front)
+    try:
+        pid = _property(machine, "MainPID")
+        _await_scene(somebody, (1280, 720))
+        machine.do("pkill", "-STOP", "-x", "labwc")
+        _restarted(machine, pid)
+        _await_scene(somebody, (1280, 720))
+    finally:
+        in_front.close()
 
 
 def test_the_terminal_is_the_kiosks(machine: Machine) -> None:
