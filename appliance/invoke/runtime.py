@@ -11,7 +11,7 @@ import numpy as np
 
 from appliance.data import ModelSpec, Tensor, TensorSpec
 from appliance.errors import ModelError, ModelMissing, NeedsEdgeTpu, NotAModel, WrongLayout
-from appliance.invoke.sidecar import read_sidecar
+from appliance.invoke.sidecar import check_content, read_sidecar
 from appliance.layouts import arrange, check_scores, layout_of
 
 _IDENTIFIER = b"TFL3"
@@ -63,7 +63,7 @@ def runtime() -> tuple[_Runtime, str]:
 
 
 def read(path: Path) -> bytes:
-    """A model file. Raises `ModelMissing`, `NotAModel`."""
+    """A model file. Raises `ModelMissing`, `NotAModel`; `ModelError` if its sidecar is of another file."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -74,6 +74,7 @@ def read(path: Path) -> bytes:
         raise ModelMissing(f"the model {path} cannot be read: {error.strerror}") from error
     if content[4:8] != _IDENTIFIER:
         raise NotAModel(f"{path} is not a TFLite model: give a .tflite file")
+    check_content(path, content)
     return content
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,24 @@ def read_sidecar(model: Path) -> Sidecar:
         edge_tpu=model.parent / content["edge_tpu"] if "edge_tpu" in content else None,
         bins=_bins(content.get("bins", list(PLAIN_BINS)), path),
     )
+
+
+def check_content(model: Path, content: bytes) -> None:
+    """Whether a model file is the one that its description is of, if that has a checksum.
+
+    Raises `ModelError` if it is another: its bins and its name would be wrong.
+    """
+    path = model.with_suffix(".json")
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        expected = described["sha256"]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return  # there is none, or `read_sidecar` says what is wrong with it
+    if str(expected).lower() != hashlib.sha256(content).hexdigest():
+        raise ModelError(
+            f"{model} is damaged, or not the model that {path.name} describes: its checksum differs; "
+            "copy or convert both again"
+        )
 
 
 def _bins(found: object, path: Path) -> tuple[float, ...]:
