@@ -17,9 +17,9 @@ from appliance.progress import Progress, StopEvent
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
-JOIN_S = 1.5
+JOIN_S = 1.2
 """How long all stages together may take to end once they were told to."""
-_LAST_JOIN_S = 0.3
+_LAST_JOIN_S = 0.2
 """How long they have at least once the main thread has ended too: its end may take as long as theirs."""
 STUCK_S = 15.0
 """How long a stage may work on one item. The limits of the sources themselves are shorter (10 s at most)."""

@@ -20,8 +20,8 @@ from roots import Root, need, unavailable
 
 BOOT_S = 90
 _ENVIRONMENT = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8")
-# systemd-nspawn wants the unified control groups and a /run of its own. Its groups lie below the one that it is in:
-# that must be its own too, or two machines would share those of their services. Groups of earlier ones are removed.
+# systemd-nspawn wants the unified control groups and a /run of its own. Its groups lie below the one that it
+# is in: that must be its own too, or two machines would share those of their services. Old ones are removed.
 _BOOT = """
 umount -l /sys/fs/cgroup/* 2>/dev/null || true
 umount -l /sys/fs/cgroup 2>/dev/null || true

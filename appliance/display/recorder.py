@@ -32,7 +32,7 @@ _CLUSTER_MS = 300
 """The muxer holds this much back before it writes it."""
 _SYNC_S = 0.5
 """How often what is written is forced onto the disk; with the cluster, a power cut costs less than 1 s."""
-_CLOSE_S = 1.5
+_CLOSE_S = 1.0
 _BT709 = 1  # in all three of FFmpeg's enumerations of colour
 _RATE_HZ = 30  # a hint for the encoder; the true times are in the time stamps
 _KEY_FRAME_PICTURES = 60
