@@ -29,6 +29,7 @@ from appliance.convert.environments import EXPORT, TFLITE, Environment, ensure, 
 from appliance.convert.journal import News
 from appliance.convert.steps import METHOD, work_folder
 from appliance.errors import CompilerFailed, ConvertError, TooLittleMapped
+from appliance.invoke.runtime import read_spec
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CHECKPOINT = SHARED / "models" / "yolov8n-seg-ref.pt"
@@ -284,6 +285,14 @@ def test_small_one_class_network_at_a_rectangular_size(small: Small, tmp_path: P
     is_faithful(small, tmp_path)
     accuracy = json.loads(small.made.model.with_suffix(".json").read_text())["accuracy"]
     assert accuracy["int8_vs_float"]["all_below_score"] == 0.15  # it finds nothing
+
+
+@installs
+def test_the_float_model_is_left_beside_its_bins_to_be_compared_with(small: Small) -> None:
+    model = work_folder(small.checkpoint, (128, 96)) / "float.tflite"
+    spec = read_spec(model, model.read_bytes())
+    assert spec.name == "small, float"
+    assert list(spec.bins) == json.loads(small.made.model.with_suffix(".json").read_text())["bins"]
 
 
 @needs_converter

@@ -14,7 +14,7 @@ from typing import Final
 from appliance import bundle
 from appliance.convert import for_edge_tpu, steps
 from appliance.convert.calibration import find_pictures, spread
-from appliance.convert.description import describe, describe_compiled
+from appliance.convert.description import describe, describe_compiled, describe_float
 from appliance.convert.edgetpu import compiler, ladder
 from appliance.convert.environments import EXPORT, TFLITE, ensure, locked
 from appliance.convert.fetch import fetch, published
@@ -119,6 +119,7 @@ def _make(name: str, job: Job) -> _Made:
     steps.calibrate(job)
     exported = steps.export(job)
     quantised = steps.quantise(job)
+    _write(job.float_model.with_suffix(".json"), describe_float(name, exported))
     checked = steps.check_all(job, exported["bins"])
     graph = for_edge_tpu.check_graph(job, name)
     compiled = for_edge_tpu.compile_model(job, name) if compiler.installed() else None

@@ -41,6 +41,11 @@ def describe(
     )
 
 
+def describe_float(name: str, exported: Facts) -> bytes:
+    """The sidecar of the float model that stays in the work folder, to compare the int8 one with."""
+    return _as_json({"name": f"{name}, float", "bins": exported["bins"], "licence": exported["licence"]})
+
+
 def describe_compiled(plain: bytes, name: str, compiled: Facts, content: bytes) -> bytes:
     """The sidecar of the same model compiled for the Edge TPU; `plain` is that of the model called NAME."""
     described: Facts = json.loads(plain)

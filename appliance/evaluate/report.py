@@ -27,7 +27,7 @@ table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .7em;
 border-bottom:1px solid #ddd;text-align:right}
 td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}td:first-child{white-space:nowrap}
 .row{display:flex;gap:.5em;flex-wrap:wrap;margin:.7em 0}
-figure{margin:0}figcaption{font-size:12px;max-width:18em}img{max-width:16em;max-height:18em}"""
+figure{margin:0;width:16em}figcaption{font-size:12px}img{max-width:16em;max-height:18em}"""
 
 
 @dataclass(frozen=True, slots=True)

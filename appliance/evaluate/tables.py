@@ -125,7 +125,7 @@ def _comparison(figures: Mapping[str, object], section: str, title: str) -> str:
         if entry[section] is not None:
             rows += _kinds(str(entry["name"]), entry[section])
             equal = _get(entry, "at_equal_count")
-            name = f"{entry['name']}, confidence {_get(equal, 'confidence')}"
+            name = f"{entry['name']}, as many masks (at {_get(equal, 'confidence')})"
             rows += _kinds(name, _get(equal, section))
     if not rows:
         return ""
