@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -360,6 +361,19 @@ def test_hardened(machine: Machine) -> None:
     done = machine.run("systemd-analyze", "verify", "--man=no", "appliance.service")
     assert (done.returncode, done.stderr) == (0, "")
     machine.do("systemd-analyze", "security", "--threshold=50", "--no-pager", "appliance.service")
+
+
+def test_the_doctor_knows_what_it_needs(machine: Machine) -> None:
+    done = machine.run("/opt/appliance/.venv/bin/appliance", "doctor", "--json", timeout_s=60)
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert checks["kiosk"]["verdict"] == "ok", checks["kiosk"]
+    (library,) = machine.do("sh", "-c", "ls /usr/lib/*/libwayland-egl.so.1").split()
+    machine.do("mv", library, f"{library}.away")
+    done = machine.run("/opt/appliance/.venv/bin/appliance", "doctor", "--json", timeout_s=60)
+    machine.do("mv", f"{library}.away", library)
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert checks["kiosk"]["verdict"] == "fail"
+    assert checks["kiosk"]["advice"] == "sudo apt-get install libwayland-egl1"
 
 
 def test_a_user_of_a_desktop_has_it_as_a_service(machine: Machine) -> None:

@@ -6,9 +6,17 @@ import os
 import re
 from dataclasses import dataclass
 
-from appliance.doctor.checks import Check, ok, warn
+from appliance.doctor.checks import Check, fail, ok, warn
 from appliance.doctor.machine import Machine
 
+_DROP_IN = "etc/systemd/system/appliance.service.d/kiosk.conf"
+_PACKAGES = {
+    "libwayland-egl.so.1": "libwayland-egl1",
+    "libwayland-cursor.so.0": "libwayland-cursor0",
+    "libxkbcommon.so.0": "libxkbcommon0",
+    "libEGL.so.1": "libegl1",
+}
+"""What SDL loads for a Wayland window, and where it comes from."""
 _DIRECT = 1
 """The bit INPUT_PROP_DIRECT: what is touched is what is seen."""
 
@@ -64,6 +72,26 @@ def graphics_rights(machine: Machine) -> Check | None:
     return warn("graphics", words, "sudo usermod -aG video,render $USER, and log in again; the service may")
 
 
+def kiosk(machine: Machine) -> Check | None:
+    """What the service needs to bring its own compositor, where it is to do so."""
+    name = "kiosk"
+    if not (machine.root / _DROP_IN).exists():
+        return None
+    if not (machine.root / "usr/bin/labwc").exists():
+        words = "labwc is missing: the program draws by itself, and finds screens only when it starts"
+        return warn(name, words, "sudo apt-get install labwc seatd, if apt knows labwc")
+    missing = [] if machine.entries("usr", "*bin/seatd") else ["seatd"]
+    missing += [
+        package
+        for library, package in _PACKAGES.items()
+        if not machine.entries("usr/lib", library) + machine.entries("usr/lib", f"*/{library}")
+    ]
+    if missing:  # SDL crashes then
+        words = f"the screen cannot be used for want of {', '.join(missing)}"
+        return fail(name, words, f"sudo apt-get install {' '.join(missing)}")
+    return ok(name, "labwc, seatd, and what SDL draws with")
+
+
 @dataclass(frozen=True, slots=True)
 class _Input:
     name: str
@@ -106,4 +134,4 @@ def _inputs(listing: str) -> list[_Input]:
     return found
 
 
-CHECKS = (session, connectors, graphics_rights, inputs)
+CHECKS = (session, connectors, graphics_rights, kiosk, inputs)
