@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from appliance.evaluate.matching import box_only, compare, fits, iou, means, pre
 from appliance.evaluate.pictures import find_pictures
 from appliance.evaluate.reference import (
     PAPER_WH,
+    SCRIPT,
     Reference,
     ReferenceRun,
     Scored,
@@ -35,6 +37,8 @@ from appliance.evaluate.reference import (
     save_reference,
 )
 from appliance.evaluate.thresholds import equal_count_confidence
+from appliance.geometry import Letterbox
+from appliance.postprocess import _snap_to_border
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -348,6 +352,39 @@ def test_the_second_look_beats_the_float_model_at_1024_on_photographs(
         looked = model_figures["vs_polygons"]["point_box_second_look"][size]
         assert looked > 1.3 * float_1024["vs_polygons"]["point_box"][size]
         assert looked > figures["prompt_box_alone"]["vs_polygons"][size]
+
+
+AT_BORDER = """
+import json, sys, torch
+sys.path.insert(0, sys.argv[1])
+from ultralytics_masks import at_border
+boxes, shape_hw, input_hw = json.loads(sys.argv[2])
+print("boxes", json.dumps(at_border(torch.tensor(boxes), shape_hw, input_hw).tolist()))
+"""
+
+
+@pytest.mark.timeout(900)
+def test_the_reference_treats_boxes_at_the_border_as_the_appliance_does() -> None:
+    """Otherwise a model's masks would differ from the reference's by more than the network."""
+    try:
+        environments.find_python()
+    except ApplianceError as error:
+        pytest.skip(str(error))
+    python = environments.ensure(environments.EXPORT)
+    letterbox = Letterbox.fit((640, 480), (512, 512))
+    corners = np.random.default_rng(0).uniform(-15, 655, (200, 2, 2))
+    corners[:50] = np.where(corners[:50] < 320, corners[:50] % 40, 640 - corners[:50] % 40)  # near the border
+    boxes = np.concatenate([corners.min(1), corners.max(1)], 1).clip(0, (640, 480, 640, 480))
+    arguments = json.dumps([boxes.tolist(), (480, 640), (512, 512)])
+    done = subprocess.run(
+        [python, "-I", "-c", AT_BORDER, SCRIPT.parent, arguments], capture_output=True, text=True, check=True
+    )
+    theirs = np.array(json.loads(done.stdout.splitlines()[-1].removeprefix("boxes ")))
+    in_input = letterbox.to_input(boxes.reshape(-1, 2, 2)).reshape(-1, 4).astype(np.float32)
+    ours = letterbox.boxes_to_picture(_snap_to_border(in_input, letterbox))
+    assert np.allclose(ours, theirs, atol=0.01)
+    snapped = ~np.isclose(theirs, boxes, atol=0.01).all(1)
+    assert 20 < snapped.sum() < 200
 
 
 @settings(max_examples=20)
