@@ -286,6 +286,14 @@ def test_a_reference_that_does_not_fit_is_refused(scene: Path, tmp_path: Path) -
         (["--reference", "no.pt", "--models", str(DEMO), "--images", "nowhere"], "no folder nowhere"),
         (["--reference", "no.pt", "--models", "no.tflite", "--images", "images"], "no.tflite"),
         (["--reference", "no.pt", "--models", str(DEMO), "--images", "images"], "no.pt"),
+        (
+            ["--reference", "no.pt", "--models", str(DEMO), "--images", "images", "--polygons", "images"],
+            "NAME.txt",
+        ),
+        (
+            ["--reference", "no.pt", "--models", str(DEMO), "--images", "images", "--json", "masks.json/x/y"],
+            "masks.json/x",
+        ),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(

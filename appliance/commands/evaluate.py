@@ -55,9 +55,14 @@ def _count(text: str) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from appliance.durable import write_file
     from appliance.evaluate import evaluation, reference
+    from appliance.evaluate.labels import read_polygons
     from appliance.evaluate.pictures import find_pictures
 
+    _make_folders(options)
     pictures = find_pictures(options.images, options.limit)
+    labels = None
+    if options.polygons is not None:
+        labels = read_polygons(options.polygons, {picture.name: picture.size_hw for picture in pictures})
     models = evaluation.open_models(options.models, options.backend)
     sizes_wh = evaluation.sizes_of(models)
     progress = _progress()
@@ -66,7 +71,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     else:
         known = reference.load_reference(options.reference_masks, sizes_wh, pictures)
     found = evaluation.evaluate(
-        models, known, pictures, options.polygons, options.backend, options.second_look, progress
+        models, known, pictures, labels, options.backend, options.second_look, progress
     )
     print(evaluation.summary(found.figures))
     try:
@@ -75,12 +80,22 @@ def _evaluate(options: argparse.Namespace) -> int:
         if options.report is not None:
             from appliance.evaluate.report import render
 
-            options.report.mkdir(parents=True, exist_ok=True)
             write_file(options.report / "index.html", render(found, models, known, pictures).encode())
             reference.save_reference(known, options.report / "reference-masks.json", pictures)
     except OSError as error:
         raise OutputNotWritable(f"the results cannot be written: {error}") from error
     return 0
+
+
+def _make_folders(options: argparse.Namespace) -> None:
+    """For the results, before anything long begins. Raises `OutputNotWritable`."""
+    for folder in (options.report, options.json.parent if options.json else None):
+        if folder is None:
+            continue
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputNotWritable(f"the folder {folder} cannot be made: {error.strerror}") from error
 
 
 def _progress() -> Callable[[str, int, int], None]:

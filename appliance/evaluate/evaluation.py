@@ -11,7 +11,6 @@ from typing import Final
 
 from appliance.data import ModelSpec
 from appliance.evaluate import cost, matching
-from appliance.evaluate.labels import read_polygons
 from appliance.evaluate.masks_rle import Rle, ious
 from appliance.evaluate.matching import Figures, Wanted, box_only, compare, wanted
 from appliance.evaluate.passes import LOOK_KINDS, LOOKS, Answers, BackendName, answer_all
@@ -82,18 +81,19 @@ def evaluate(
     models: Sequence[Model],
     reference: Reference,
     pictures: Sequence[Picture],
-    polygons: Path | None,
+    labels: Mapping[str, Sequence[Rle]] | None,
     backend: BackendName,
     second_look: bool,
     progress: Progress,
 ) -> Evaluation:
-    """Compare. Raises `ModelError`, `EdgeTpuError`, `EvaluateError`, `SourceUnreadable`."""
-    sizes_hw = {picture.name: picture.size_hw for picture in pictures}
+    """Compare; `labels` are the true masks by picture.
+
+    Raises `ModelError`, `EdgeTpuError`, `EvaluateError`, `SourceUnreadable`.
+    """
     own = {wh: _truth_of_run(reference, wh) for wh in reference.runs}
     truths: dict[str, Truth] = {"1024": own[PAPER_WH]}
-    if polygons is not None:
-        labelled = read_polygons(polygons, sizes_hw)
-        truths["polygons"] = {name: _wanted((rle, 1.0) for rle in rles) for name, rles in labelled.items()}
+    if labels is not None:
+        truths["polygons"] = {name: _wanted((rle, 1.0) for rle in rles) for name, rles in labels.items()}
     asked = {
         picture.name: [want for truth in truths.values() for want in truth[picture.name]]
         for picture in pictures
