@@ -25,13 +25,14 @@ def state(machine: Machine) -> Check:
     active, restarts = values.get("ActiveState", "unknown"), values.get("NRestarts", "0")
     words = f"{active} ({values.get('SubState', 'unknown')})"
     words += f", restarted {restarts} times" if restarts not in ("", "0") else ""
-    words += f": {status}" if (status := values.get("StatusText")) else ""
+    status = values.get("StatusText", "")
+    words += f": {status}" if status else ""
     if active == "active":
         return ok(name, words)
     if active == "failed":
         words += f"; {values.get('Result', 'unknown')}, exit code {values.get('ExecMainStatus', 'unknown')}"
         return fail(name, words, _LOG)
-    if values.get("SubState") == "auto-restart":
+    if values.get("SubState") == "auto-restart" or status.startswith("trying again"):
         return fail(name, words, _LOG)
     if active == "inactive":
         return warn(name, words, "sudo systemctl enable --now appliance")
