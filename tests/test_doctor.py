@@ -535,7 +535,7 @@ def test_what_to_point_with(tmp_path: Path, devices: list[str], expected: Verdic
         ("LoadState=loaded\nActiveState=failed\nResult=exit-code\nExecMainStatus=2", FAIL, "exit code 2"),
         ("LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nNRestarts=4", FAIL, "restarted 4"),
         (
-            "LoadState=loaded\nActiveState=activating\nSubState=start\nStatusText=trying again in 6 s",
+            "LoadState=loaded\nActiveState=activating\nStatusText=trying again in 6 s",
             FAIL,
             "6 s",
         ),
