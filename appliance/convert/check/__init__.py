@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.convert.check import layers
-from appliance.convert.check.losses import LEAST_SCORE, Losses, compare
+from appliance.convert.check.losses import Losses, compare
 from appliance.convert.check.predictions import Float32s, Predictions, from_fused, read
 from appliance.data import PLAIN_BINS, Layout, ModelSpec, Tensor, TensorSpec
 from appliance.errors import LossTooGreat
@@ -75,7 +75,7 @@ def quantised(
     compared = list(layers.compare_layers(float_model.read_bytes(), int8_model.read_bytes(), pictures[0]))
     if layers_file is not None:
         layers_file.write_text(layers.table(compared))
-    guilty = layers.blame(compared)
+    guilty = layers.blame(compared, outputs_too=problem is not None)
     reasons = [problem] if problem else []
     if shared is not None and (problem or losses.faint):
         reasons.append(shared)
@@ -134,7 +134,7 @@ def as_json(losses: Losses) -> Json:
     """For the sidecar."""
     figures: Json = {"anchors": losses.anchors}
     if losses.faint:
-        figures["all_below_score"] = LEAST_SCORE
+        figures["sure_of_nothing"] = True
     return figures | {kind: round(value, 4) for kind, value in losses.kinds()}
 
 

@@ -33,6 +33,8 @@ class Layer:
     kind: str
     name: str
     shape: tuple[int, ...]
+    is_output: bool
+    """Of the model: its range need not hold what anchors without a score say."""
     error: float
     """Root mean square difference, as a part of the float tensor's spread."""
     before: float
@@ -85,6 +87,7 @@ def compare_layers(real: bytes, quantised: bytes, picture: NDArray[np.uint8]) ->
             operator.kind,
             run.name_of(tensor),
             true.shape[1:],
+            tensor in run.outputs,
             errors[tensor],
             before,
             _rms(view.of(alone) - said) / spread,
@@ -92,9 +95,9 @@ def compare_layers(real: bytes, quantised: bytes, picture: NDArray[np.uint8]) ->
         )
 
 
-def blame(layers: Sequence[Layer]) -> Layer | None:
+def blame(layers: Sequence[Layer], outputs_too: bool) -> Layer | None:
     """The first layer that is guilty, if any stands out."""
-    return next((layer for layer in layers if layer.guilty), None)
+    return next((one for one in layers if one.guilty and (outputs_too or not one.is_output)), None)
 
 
 def table(layers: Sequence[Layer]) -> str:

@@ -16,8 +16,10 @@ LEAST_SCORE: Final = 0.15
 """Anchors that come near to being detections are compared; all others may say what they like."""
 MOST_ANCHORS: Final = 50
 """Of each stride and picture, best first."""
-ENOUGH: Final = 10
-"""Anchors in all pictures; a network that finds fewer is compared where its scores are highest."""
+SURE_SCORE: Final = 0.5
+ENOUGH: Final = 3
+"""Anchors with that score in more than half of the pictures; a network with fewer is compared where its
+scores are highest. One that is not trained says so little that 8 bits lose most of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Losses:
 
     anchors: int
     faint: bool
-    """The network finds next to nothing in these pictures, so that there is little to compare."""
+    """The network is sure of next to nothing in these pictures, so that there is little to compare."""
     score: float
     """Difference of the score, 0..1."""
     box: float
@@ -49,7 +51,8 @@ def compare(
     strides = strides_of(input_wh)
     best = [_best(true.scores, strides) for true, _ in pairs]
     chosen = [rows[true.scores[rows] >= LEAST_SCORE] for rows, (true, _) in zip(best, pairs, strict=True)]
-    faint = sum(map(len, chosen)) < ENOUGH
+    sure = sum(np.count_nonzero(true.scores >= SURE_SCORE) >= ENOUGH for true, _ in pairs)
+    faint = bool(2 * sure <= len(pairs))
     chosen = best if faint else chosen
     by_stride = {s: _losses(pairs, [rows[strides[rows] == s] for rows in chosen], faint) for s in STRIDES}
     return _losses(pairs, chosen, faint), by_stride
