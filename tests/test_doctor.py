@@ -553,6 +553,18 @@ def test_the_service(tmp_path: Path, said: str, expected: Verdict, words: str) -
     assert words in check.words
 
 
+def test_under_a_desktop_the_service_of_the_whole_system_may_be_off(tmp_path: Path) -> None:
+    environment = put_command(tmp_path, "systemctl", "LoadState=loaded\nActiveState=inactive")
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    machine = Machine(root=tmp_path, environment=environment)
+    assert verdict(service.state(machine)) is WARN
+    (tmp_path / "etc/systemd/user").mkdir(parents=True)
+    (tmp_path / "etc/systemd/user/appliance.service").touch()
+    check = service.state(machine)
+    assert verdict(check) is OK
+    assert "--user" in check.words
+
+
 def test_the_groups_of_the_services_user(tmp_path: Path) -> None:
     (tmp_path / "run/systemd/system").mkdir(parents=True)
     write(tmp_path / "etc/group", "video:x:44:pi,appliance\ninput:x:105:appliance\nplugdev:x:46:pi\n")

@@ -34,6 +34,8 @@ def state(machine: Machine) -> Check:
         return fail(name, words, _LOG)
     if values.get("SubState") == "auto-restart" or status.startswith("trying again"):
         return fail(name, words, _LOG)
+    if active == "inactive" and (machine.root / "etc/systemd/user" / UNIT).exists():
+        return ok(name, f"starts with the desktop; see systemctl --user status {UNIT}")
     if active == "inactive":
         return warn(name, words, "sudo systemctl enable --now appliance")
     return warn(name, words, f"it is about to change; then {_LOG}")
