@@ -82,8 +82,13 @@ class Somebody:
         return np.asarray(Image.open(self.machine.root.file(path)).convert("RGB"))
 
     def press(self, key: str) -> None:
-        """Press a key, by its name in X."""
-        self.do("wtype", "-k", key)
+        """Press a key, by its name in X.
+
+        The keyboard comes with it: first with a modifier alone, for long enough that the program has seen it.
+        SDL 2.32.10 looks up the held keys of a virtual keyboard in the layout that the first modifiers name.
+        Before those it has none, passes on -1, and libxkbcommon reads beyond its memory: a crash now and then.
+        """
+        self.do("wtype", "-M", "shift", "-s", "500", "-m", "shift", "-k", key)
 
     def outputs(self) -> list[str]:
         """The screens that are on."""
@@ -316,7 +321,7 @@ def test_it_stops_within_three_seconds_whatever_is_stuck(somebody: Somebody, stu
     machine.do("kill", "-STOP", pid)
     asked_s = time.monotonic()
     machine.do("systemctl", "stop", "appliance.service")
-    assert time.monotonic() - asked_s < 3.5
+    assert time.monotonic() - asked_s < 3
     assert machine.run("pgrep", "-u", "appliance").stdout == ""
 
 
