@@ -219,6 +219,15 @@ class TestLosses:
         assert losses.faint
         assert losses.anchors == 50 + 16 + 4
 
+    @pytest.mark.parametrize(("sure", "faint"), [(2, True), (3, False)])
+    def test_network_that_is_sure_now_and_then_is_not_trained(
+        self, said: Predictions, sure: int, faint: bool
+    ) -> None:
+        nothing = Predictions(said.boxes_xyxy, said.scores / 100, said.coefficients, said.prototypes)
+        pictures = [said] * sure + [nothing] * (4 - sure)
+        losses, _ = compare(list(zip(pictures, pictures, strict=True)), (64, 64))
+        assert losses.faint == faint
+
     def test_boxes_in_pixels_and_in_parts_of_the_input_are_the_same(self, said: Predictions) -> None:
         centres = (said.boxes_xyxy[:, :2] + said.boxes_xyxy[:, 2:]) / 2
         sizes = said.boxes_xyxy[:, 2:] - said.boxes_xyxy[:, :2]

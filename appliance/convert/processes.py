@@ -72,10 +72,13 @@ def _wait(process: subprocess.Popen[bytes], end_s: float, look: Callable[[], Non
 
 def _progress(log_file: Path, beginning: int) -> float | None:
     """What a program said last about how far it is."""
-    with log_file.open("rb") as log:
-        end = log.seek(0, os.SEEK_END)
-        log.seek(max(beginning, end - _TAIL))
-        said = _PROGRESS.findall(log.read())
+    try:
+        with log_file.open("rb") as log:
+            end = log.seek(0, os.SEEK_END)
+            log.seek(max(beginning, end - _TAIL))
+            said = _PROGRESS.findall(log.read())
+    except FileNotFoundError:  # somebody tidied up the folder, which only the program itself needs
+        return None
     return float(said[-1]) if said else None
 
 

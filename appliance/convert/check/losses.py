@@ -18,8 +18,8 @@ MOST_ANCHORS: Final = 50
 """Of each stride and picture, best first."""
 SURE_SCORE: Final = 0.5
 ENOUGH: Final = 3
-"""Anchors with that score in more than half of the pictures; a network with fewer is compared where its
-scores are highest. One that is not trained says so little that 8 bits lose most of it."""
+"""Anchors with that score in three quarters of the pictures. A network with fewer is compared where its scores
+are highest, without bounds: one that is not trained is sure here and there, and 8 bits lose most of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def compare(
     best = [_best(true.scores, strides) for true, _ in pairs]
     chosen = [rows[true.scores[rows] >= LEAST_SCORE] for rows, (true, _) in zip(best, pairs, strict=True)]
     sure = sum(np.count_nonzero(true.scores >= SURE_SCORE) >= ENOUGH for true, _ in pairs)
-    faint = bool(2 * sure <= len(pairs))
+    faint = bool(4 * sure < 3 * len(pairs))
     chosen = best if faint else chosen
     by_stride = {s: _losses(pairs, [rows[strides[rows] == s] for rows in chosen], faint) for s in STRIDES}
     return _losses(pairs, chosen, faint), by_stride
