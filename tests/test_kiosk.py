@@ -86,7 +86,7 @@ class Somebody:
 
         The keyboard comes with it: first with a modifier alone, for long enough that the program has seen it.
         SDL 2.32.10 looks up the held keys of a virtual keyboard in the layout that the first modifiers name.
-        Before those it has none, passes on -1, and libxkbcommon reads beyond its memory: a crash now and then.
+        Before those it passes on -1, and libxkbcommon 1.7 reads beyond its memory: a crash at times.
         """
         self.do("wtype", "-M", "shift", "-s", "500", "-m", "shift", "-k", key)
 
