@@ -180,7 +180,7 @@ class TestLosses:
     @pytest.fixture
     def said(self) -> Predictions:
         rng = np.random.default_rng(0)
-        corner = rng.uniform(0, 32, (84, 2))
+        corner = np.repeat(rng.uniform(0, 32, (28, 2)), 3, 0)  # three anchors for each object
         return Predictions(
             np.concatenate([corner, corner + 16], 1).astype(np.float32),
             rng.uniform(0.2, 1, 84).astype(np.float32),
@@ -220,13 +220,20 @@ class TestLosses:
         assert losses.anchors == 50 + 16 + 4
 
     @pytest.mark.parametrize(("sure", "faint"), [(2, True), (3, False)])
-    def test_network_that_is_sure_now_and_then_is_not_trained(
+    def test_network_that_finds_objects_now_and_then_is_not_trained(
         self, said: Predictions, sure: int, faint: bool
     ) -> None:
         nothing = Predictions(said.boxes_xyxy, said.scores / 100, said.coefficients, said.prototypes)
         pictures = [said] * sure + [nothing] * (4 - sure)
         losses, _ = compare(list(zip(pictures, pictures, strict=True)), (64, 64))
         assert losses.faint == faint
+
+    def test_boxes_of_sure_anchors_that_agree_on_no_object_are_of_no_trained_network(
+        self, said: Predictions
+    ) -> None:
+        alone = said.boxes_xyxy + np.arange(84, dtype=np.float32)[:, None] * np.float32([20, 0, 20, 0])
+        said = Predictions(alone, said.scores, said.coefficients, said.prototypes)
+        assert self.compared(said, said).faint
 
     def test_boxes_in_pixels_and_in_parts_of_the_input_are_the_same(self, said: Predictions) -> None:
         centres = (said.boxes_xyxy[:, :2] + said.boxes_xyxy[:, 2:]) / 2
