@@ -39,7 +39,7 @@ EXPORT_VARIABLES: Final = {
 METHOD: Final = "least error behind the activation"
 """What sets the ranges of the int8 model; `docs/calibration.md` compares it with others."""
 QUANTISE_VARIABLES: Final = {"TF_CPP_MIN_LOG_LEVEL": "1"}
-CHECKED_PICTURES: Final = 8
+CHECKED_PICTURES: Final = 4
 """Of the calibration pictures; enough for about a hundred objects."""
 
 
