@@ -18,6 +18,7 @@ PHOTOGRAPHS = PROJECT_ROOT / "appliance" / "capture" / "photos"
 """Five; a hundred take two minutes more, and need as much memory."""
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_fastsam_s_goes_through_in_bounds(tmp_path: Path) -> None:
     try:

@@ -50,7 +50,7 @@ _HEADLESS = "Environment=WLR_BACKENDS=headless WLR_LIBINPUT_NO_DEVICES=1 WLR_REN
 _PLUGS = """<keyboard>
     <keybind key="F1"><action name="VirtualOutputAdd" output_name="HDMI"/></keybind>
     <keybind key="F2"><action name="VirtualOutputRemove" output_name="HDMI"/></keybind>"""
-pytestmark = pytest.mark.timeout(MAKE_S + 120)
+pytestmark = [pytest.mark.timeout(MAKE_S + 120), pytest.mark.long]
 
 
 @dataclass(frozen=True)

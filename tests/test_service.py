@@ -314,7 +314,7 @@ def test_video_and_screen_work_in_what_the_unit_allows(service: Service) -> None
     service.set_up("Environment=SDL_VIDEODRIVER=dummy", config=screen)
     service.start()
     eventually(lambda: "masks" in service.show("StatusText"), 30)
-    assert "screen: dummy" in service.log()
+    eventually(lambda: "screen: dummy" in service.log(), 30)  # the journal may be behind
     assert service.log("-p", "err") == ""
 
 
