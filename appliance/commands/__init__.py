@@ -30,6 +30,17 @@ def positive(text: str) -> float:
     return number
 
 
+def photograph_count(text: str) -> int:
+    """A number of photographs, 1 or more, for `type=`."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of photographs")
+    return number
+
+
 def model_size(text: str) -> tuple[int, int]:
     """Width and height from "512" or "640x384", for `type=`."""
     sides = text.split("x")

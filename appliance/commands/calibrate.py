@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from appliance.commands import PROJECT_CONFIG, Commands, positive
+from appliance.commands import PROJECT_CONFIG, Commands, photograph_count, positive
 
 _log = logging.getLogger(__name__)
 
@@ -32,21 +32,11 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
     )
     calibrate.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="may hold some already")
     calibrate.add_argument(
-        "--count", type=_count, default=100, help="photographs in all; default: %(default)s"
+        "--count", type=photograph_count, default=100, help="photographs in all; default: %(default)s"
     )
     calibrate.add_argument("--config", type=Path, default=PROJECT_CONFIG, help="default: %(default)s")
     calibrate.add_argument("--seconds", type=positive, help="end after this time")
     calibrate.set_defaults(command=_calibrate)
-
-
-def _count(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of photographs")
-    return number
 
 
 def _calibrate(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from appliance.commands import Commands
+from appliance.commands import Commands, photograph_count
 from appliance.errors import OutputNotWritable
 
 _BAR = 30
@@ -34,22 +34,12 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
     )
     evaluate.add_argument("--backend", choices=("cpu", "edgetpu"), default="cpu", help="default: %(default)s")
     evaluate.add_argument("--second-look", action="store_true", help="also answer prompts with a second look")
-    evaluate.add_argument("--limit", type=_count, metavar="N", help="only the first N photographs")
+    evaluate.add_argument("--limit", type=photograph_count, metavar="N", help="only the first N photographs")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     evaluate.add_argument(
         "--report", type=Path, metavar="FOLDER", help="write a page, and the reference masks"
     )
     evaluate.set_defaults(command=_evaluate)
-
-
-def _count(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of photographs")
-    return number
 
 
 def _evaluate(options: argparse.Namespace) -> int:
