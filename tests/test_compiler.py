@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -233,6 +234,25 @@ def test_nothing_runs_on_when_the_user_interrupts(stand_in: StandIn, tmp_path: P
 
     with pytest.raises(KeyboardInterrupt):
         stand_in.compile(tick=interrupt)
+    parent, child = map(int, processes.read_text().split())
+    wait_until(lambda: not alive(parent) and not alive(child))
+    assert names(stand_in.folder) == {"net.tflite"}
+
+
+COMPILE = """
+import sys; from pathlib import Path
+from appliance.convert.edgetpu.compiler import compile_model
+compile_model(Path(sys.argv[1]), Path(sys.argv[1]).parent)
+"""
+
+
+def test_nothing_runs_on_or_stays_when_it_is_to_end(stand_in: StandIn, tmp_path: Path) -> None:
+    processes = tmp_path / "processes"
+    stand_in.play("hang", processes=str(processes))
+    with subprocess.Popen([sys.executable, "-c", COMPILE, stand_in.model]) as process:
+        wait_until(lambda: processes.exists() and processes.read_text().count(" ") > 0)
+        process.terminate()
+        assert process.wait(20) == 128 + signal.SIGTERM
     parent, child = map(int, processes.read_text().split())
     wait_until(lambda: not alive(parent) and not alive(child))
     assert names(stand_in.folder) == {"net.tflite"}

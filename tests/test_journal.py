@@ -13,6 +13,14 @@ from appliance.convert.processes import run_logged
 from appliance.errors import ConvertError
 
 
+def runs(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
 class TestJournal:
     @pytest.fixture
     def seen(self) -> list[News]:
@@ -107,8 +115,12 @@ class TestProcesses:
             self.run(tmp_path, "raise SystemExit('what\\n\\nit is broken\\n\\n')")
 
     def test_one_that_is_killed_is_a_failure(self, tmp_path: Path) -> None:
-        with pytest.raises(ConvertError, match=r"exit code -9"):
+        with pytest.raises(ConvertError, match=r"killed, as happens when memory runs out \(exit code -9"):
             self.run(tmp_path, "import os; print('so far', flush=True); os.kill(os.getpid(), 9)")
+
+    def test_how_far_it_was_is_no_reason(self, tmp_path: Path) -> None:
+        with pytest.raises(ConvertError, match=r"^a step: it is broken \(exit code 3"):
+            self.run(tmp_path, "print('it is broken\\nprogress 0.5'); raise SystemExit(3)")
 
     def test_one_that_hangs_is_ended(self, tmp_path: Path) -> None:
         command = ["sh", "-c", "echo $$ >pid; exec sleep 60"]
@@ -116,23 +128,53 @@ class TestProcesses:
             run_logged("a step", command, tmp_path / "log", tmp_path, timeout_s=1)
         assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
 
-    def test_interrupt_ends_it_too(self, tmp_path: Path) -> None:
-        """As Ctrl-C does that reaches this process only."""
+    @pytest.mark.parametrize(
+        ("how", "code"),
+        [
+            (signal.SIGINT, -signal.SIGINT),
+            (signal.SIGTERM, 128 + signal.SIGTERM),
+            (signal.SIGHUP, 128 + signal.SIGHUP),
+        ],
+    )
+    def test_a_signal_ends_it_and_its_child_too(self, tmp_path: Path, how: signal.Signals, code: int) -> None:
+        """As Ctrl-C does that reaches this process only, or a service manager."""
         program = (
             "import sys; from pathlib import Path\n"
             "from appliance.convert.processes import run_logged\n"
             "folder = Path(sys.argv[1])\n"
-            "run_logged('a step', ['sh', '-c', 'echo $$ >pid; exec sleep 60'], folder / 'log', folder, 60)\n"
+            "script = 'sleep 60 & echo $$ $! >new; mv new pids; wait'\n"
+            "try: run_logged('a step', ['sh', '-c', script], folder / 'log', folder, 60)\n"
+            "finally: (folder / 'tidy').touch()\n"
         )
-        pid = tmp_path / "pid"
+        pids = tmp_path / "pids"
         command = [sys.executable, "-c", program, tmp_path]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
             end = time.monotonic() + 20
-            while not (pid.exists() and pid.read_text()) and time.monotonic() < end:
+            while not pids.exists() and time.monotonic() < end:
                 time.sleep(0.02)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(20) == -signal.SIGINT
-        assert not Path("/proc", pid.read_text().strip()).exists()
+            process.send_signal(how)
+            assert process.wait(20) == code
+        assert (tmp_path / "tidy").exists()
+        end = time.monotonic() + 20
+        for pid in pids.read_text().split():
+            while runs(int(pid)) and time.monotonic() < end:
+                time.sleep(0.02)
+            assert not runs(int(pid))
+
+    def test_a_signal_that_comes_as_it_ends_is_not_lost(self, tmp_path: Path) -> None:
+        code = "import os, signal; os.kill(os.getppid(), signal.SIGTERM)"
+        with pytest.raises(SystemExit) as caught:
+            self.run(tmp_path, code)
+        assert caught.value.code == 128 + signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def test_nothing_that_it_started_runs_on(self, tmp_path: Path) -> None:
+        run_logged("a step", ["sh", "-c", "sleep 60 & echo $! >pid"], tmp_path / "log", tmp_path, 20)
+        end = time.monotonic() + 20
+        pid = int((tmp_path / "pid").read_text())
+        while runs(pid) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert not runs(pid)
 
     def test_program_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(ConvertError, match=r"^a step: /absent cannot be run: No such file"):

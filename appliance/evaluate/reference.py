@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import math
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from appliance.convert.environments import EXPORT, cache_folder, ensure, locked
+from appliance.convert.processes import NotStarted, reason, run
 from appliance.convert.steps import EXPORT_VARIABLES
 from appliance.durable import write_file
 from appliance.errors import EvaluateError
@@ -155,27 +155,26 @@ def _cut_partial_line(path: Path) -> None:
 def _watch(command: Sequence[str | Path], folder: Path, lines: Path, progress: Callable[[int], None]) -> None:
     """Run a command that writes lines, and say how many there are. Raises `EvaluateError`."""
     log = folder / "run.log"
-    variables = {**os.environ, **EXPORT_VARIABLES, "YOLO_CONFIG_DIR": str(folder)}
+    done, since_s = -1, time.monotonic()
+
+    def look() -> None:
+        nonlocal done, since_s
+        now = lines.read_bytes().count(b"\n") if lines.exists() else 0
+        if now != done:
+            done, since_s = now, time.monotonic()
+            progress(done)
+        elif time.monotonic() - since_s > _LONGEST_SILENCE_S:
+            raise EvaluateError(f"the reference hangs; its log is {log}")
+
+    variables = {**EXPORT_VARIABLES, "YOLO_CONFIG_DIR": str(folder)}
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
         try:
-            done, since = -1, time.monotonic()
-            while process.poll() is None:
-                time.sleep(0.1)
-                now = lines.read_bytes().count(b"\n") if lines.exists() else 0
-                if now != done:
-                    done, since = now, time.monotonic()
-                    progress(done)
-                elif time.monotonic() - since > _LONGEST_SILENCE_S:
-                    raise EvaluateError(f"the reference hangs; its log is {log}")
-        finally:
-            process.kill()
-            process.wait()
-    if process.returncode:
-        said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        raise EvaluateError(f"the reference: {said[-1] if said else 'nothing said'} (its log is {log})")
+            code = run(command, folder, output, math.inf, look, variables)
+        except NotStarted as error:
+            raise EvaluateError(f"the reference: {error}") from error
+    if code:
+        raise EvaluateError(f"the reference: {reason(log, code)} (its log is {log})")
+    look()  # at the last lines
 
 
 def save_reference(reference: Reference, path: Path, pictures: Sequence[Picture]) -> None:

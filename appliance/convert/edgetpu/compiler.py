@@ -6,15 +6,11 @@ than the Edge TPU saves.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shlex
 import shutil
 import signal
-import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +18,7 @@ from typing import Final
 from appliance import durable
 from appliance.convert.edgetpu import graph
 from appliance.convert.edgetpu.log import LARGE_ACTIVATIONS, CompilerLog, causes, parse
+from appliance.convert.processes import NotStarted, run
 from appliance.errors import CompilerFailed, ConvertError, NotAModel, NotForEdgeTpu, TooLittleMapped
 
 PROGRAM: Final = "edgetpu_compiler"
@@ -36,7 +33,6 @@ FLAGS: Final = (
 ENOUGH: Final = 0.95
 TIMEOUT_S: Final = 3600.0
 """A model of 257 ops is tried 9 times at most, which takes 27 minutes; this only ends what hangs."""
-_LOOK_EVERY_S: Final = 0.25
 _MOST_CAUSES: Final = 4
 
 _INSTRUCTIONS: Final = """\
@@ -116,7 +112,11 @@ def _compile(program: str, model: Path, out: Path, timeout_s: float, tick: Calla
         made = Path(folder) / f"{name}.tflite"
         output = Path(folder) / "output"
         command = [program, *FLAGS, "--out_dir", folder, str(model.resolve())]
-        code = _run(command, Path(folder), output, timeout_s, tick)
+        try:
+            with output.open("wb") as sink:
+                code = run(command, Path(folder), sink, timeout_s, tick)
+        except NotStarted as error:
+            raise CompilerFailed(str(error)) from error
         log_file = (out / f"{name}.log").resolve()
         output.replace(log_file)
         log = parse(log_file.read_text(errors="replace"))
@@ -174,40 +174,6 @@ def _is_compiled(path: Path) -> bool:
         return graph.check(path).compiled
     except (NotAModel, NotForEdgeTpu):
         return False
-
-
-def _run(
-    command: Sequence[str], folder: Path, output: Path, timeout_s: float, tick: Callable[[], None]
-) -> int | None:
-    """The exit code, or None if it was not done in time. Nothing of it runs on."""
-    with output.open("wb") as sink:
-        try:
-            process = subprocess.Popen(
-                command,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                process_group=0,  # it has a child of its own, which is to end with it
-            )
-        except OSError as error:
-            raise CompilerFailed(f"{command[0]} cannot be run: {error.strerror}") from error
-    end_s = time.monotonic() + timeout_s
-    try:
-        while time.monotonic() < end_s:
-            try:
-                return process.wait(min(_LOOK_EVERY_S, timeout_s))
-            except subprocess.TimeoutExpired:
-                tick()
-        return None
-    finally:
-        _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):  # all of it has ended already
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _explain(model: Path, out: Path) -> Elsewhere:
