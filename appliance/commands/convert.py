@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.commands import Commands, model_size
+from appliance.commands.line import Line, bar, line
 
 if TYPE_CHECKING:
     from appliance.convert.journal import News
-
-_BAR = 30
 
 
 def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -51,9 +50,10 @@ def _convert(options: argparse.Namespace) -> int:
     from appliance.convert import convert, get_checkpoint  # what they need is not needed to run the appliance
     from appliance.convert.journal import log_news
 
-    show = _bar if sys.stderr.isatty() else log_news
-    checkpoint = options.checkpoint or get_checkpoint(options.network, show)
-    made = convert(checkpoint, options.size, options.calibration, options.out, show=show)
+    with line() as progress:
+        show = partial(_rewrite, progress) if progress.on_terminal else log_news
+        checkpoint = options.checkpoint or get_checkpoint(options.network, show)
+        made = convert(checkpoint, options.size, options.calibration, options.out, show=show)
     print(made.operators)
     if made.elsewhere is not None:
         print(f"\nTo compile it for the Edge TPU, on an x86-64 machine ({made.elsewhere.script}):\n")
@@ -64,15 +64,14 @@ def _convert(options: argparse.Namespace) -> int:
     return 0
 
 
-def _bar(news: News) -> None:
+def _rewrite(progress: Line, news: News) -> None:
     """On a terminal: one line for each step, and a bar while it is under way."""
     if news.kept:
-        text = "unchanged, kept\n"
+        text = "unchanged, kept"
     elif news.ended:
-        text = f"done in {news.took_s:.1f} s\n"
+        text = f"done in {news.took_s:.1f} s"
     elif news.part is None:
         text = f"{news.what}, {news.took_s:.0f} s" if news.took_s else news.what
     else:
-        full = round(_BAR * news.part)
-        text = f"[{'#' * full}{'.' * (_BAR - full)}] {news.took_s:.0f} s"
-    print(f"\r{news.step}: {text}\x1b[K", end="", file=sys.stderr, flush=True)
+        text = f"{bar(news.part)} {news.took_s:.0f} s"
+    progress.rewrite(f"{news.step}: {text}", last=news.ended)

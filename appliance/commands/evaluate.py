@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from appliance.commands import Commands, photograph_count
+from appliance.commands.line import Line, bar, line
 from appliance.errors import OutputNotWritable
-
-_BAR = 30
 
 
 def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -55,14 +54,15 @@ def _evaluate(options: argparse.Namespace) -> int:
         labels = read_polygons(options.polygons, {picture.name: picture.size_hw for picture in pictures})
     models = evaluation.open_models(options.models, options.backend)
     sizes_wh = evaluation.sizes_of(models)
-    progress = _progress()
-    if options.reference is not None:
-        known = reference.make_reference(options.reference, sizes_wh, pictures, progress)
-    else:
-        known = reference.load_reference(options.reference_masks, sizes_wh, pictures)
-    found = evaluation.evaluate(
-        models, known, pictures, labels, options.backend, options.second_look, progress
-    )
+    with line() as rewritten:
+        progress = _progress(rewritten)
+        if options.reference is not None:
+            known = reference.make_reference(options.reference, sizes_wh, pictures, progress)
+        else:
+            known = reference.load_reference(options.reference_masks, sizes_wh, pictures)
+        found = evaluation.evaluate(
+            models, known, pictures, labels, options.backend, options.second_look, progress
+        )
     print(evaluation.summary(found.figures))
     try:
         if options.json is not None:
@@ -88,22 +88,20 @@ def _make_folders(options: argparse.Namespace) -> None:
             raise OutputNotWritable(f"the folder {folder} cannot be made: {error.strerror}") from error
 
 
-def _progress() -> Callable[[str, int, int], None]:
+def _progress(rewritten: Line) -> Callable[[str, int, int], None]:
     """A bar on a terminal, a line for each beginning and end elsewhere; both on standard error."""
     started: dict[str, float] = {}
 
     def show(what: str, done: int, of: int) -> None:
         first = what not in started
         begun = started.setdefault(what, time.monotonic())
-        if sys.stderr.isatty():
-            full = _BAR * done // max(1, of)
+        if rewritten.on_terminal:
             taken_s = time.monotonic() - begun
             left = f", {taken_s * (of - done) / done:.0f} s left" if 0 < done < of else ""
-            bar = "#" * full + "." * (_BAR - full)
-            print(
-                f"\r{what}: [{bar}] {done}/{of}{left}\x1b[K", end="\n" if done == of else "", file=sys.stderr
-            )
+            rewritten.rewrite(f"{what}: {bar(done / max(1, of))} {done}/{of}{left}", last=done == of)
         elif first or done == of:
             print(f"{what}: {done}/{of}", file=sys.stderr)
+        if done == of:
+            del started[what]  # the next of this name begins anew
 
     return show

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from appliance.commands import Commands
+from appliance.commands.line import Line, line
 
 _INSTALLED = Path("/var/lib/appliance/models")
 _NEXT = "it runs from the next start on: sudo systemctl restart appliance"
@@ -48,7 +49,8 @@ def _add(options: argparse.Namespace) -> int:
     from appliance.models_folder import add, add_from
 
     if "://" in options.bundle:
-        name, done = add_from(options.models, options.bundle, _Progress())
+        with line() as rewritten:
+            name, done = add_from(options.models, options.bundle, _Progress(rewritten))
     else:
         name, done = add(options.models, Path(options.bundle))
     print(f"{name}: {done}, in {options.models}; {_NEXT}")
@@ -74,19 +76,20 @@ def _use(options: argparse.Namespace) -> int:
 class _Progress:
     """A line that is rewritten on a terminal, a line for each tenth elsewhere; on standard error."""
 
-    def __init__(self) -> None:
+    def __init__(self, rewritten: Line) -> None:
+        self._line = rewritten
         self._shown = -1
 
     def __call__(self, done: int, of: int) -> None:
         percent = 100 * done // of if of else 0
         step = percent if of else done // 1_000_000
-        if not sys.stderr.isatty() and of:
+        if not self._line.on_terminal and of:
             step //= 10
         if step == self._shown:
             return
         self._shown = step
         words = f"download: {done / 1e6:.1f} MB" + (f" of {of / 1e6:.1f} MB, {percent} %" if of else "")
-        if sys.stderr.isatty():
-            print(f"\r{words}\x1b[K", end="\n" if done == of else "", file=sys.stderr, flush=True)
+        if self._line.on_terminal:
+            self._line.rewrite(words, last=done == of)
         else:
             print(words, file=sys.stderr, flush=True)
