@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,12 +21,14 @@ from hypothesis.extra import numpy as arrays
 from appliance.__main__ import main
 from appliance.capture.scene import Scene
 from appliance.convert import environments
+from appliance.convert.steps import EXPORT_VARIABLES
 from appliance.errors import ApplianceError, EdgeTpuError, EvaluateError, NeedsEdgeTpu, NotCompiled
 from appliance.evaluate.chart import by_size
-from appliance.evaluate.evaluation import open_models, sizes_of
+from appliance.evaluate.evaluation import open_models, sizes_of, told_apart
 from appliance.evaluate.labels import read_polygons
 from appliance.evaluate.masks_rle import Rle, box_of, decode, deepest_point, encode, from_run_lengths, ious
 from appliance.evaluate.matching import box_only, compare, fits, iou, means, precision, wanted
+from appliance.evaluate.passes import file_that_runs
 from appliance.evaluate.pictures import find_pictures
 from appliance.evaluate.reference import (
     PAPER_WH,
@@ -34,10 +38,12 @@ from appliance.evaluate.reference import (
     Scored,
     load_reference,
     machine_name,
+    make_reference,
     save_reference,
 )
 from appliance.evaluate.thresholds import equal_count_confidence
 from appliance.geometry import Letterbox
+from appliance.invoke.runtime import read_spec
 from appliance.postprocess import _snap_to_border
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -175,6 +181,40 @@ def test_polygons_are_filled_and_what_is_wrong_with_them_is_said(tmp_path: Path)
         read_polygons(tmp_path, {"c.jpg": (40, 80)})
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"3 0.5 0.5 0.25 0.25", "line 2: should be a polygon, .* no box"),
+        (b"3 20 0 40 0 40 20 20 20", r"line 2: should have .*0\.\.1"),
+        (b"3 nan 0 0.5 0 0.5 0.5", r"line 2: should have .*0\.\.1"),
+        (b"\xff\xfe", r"a\.txt cannot be read"),
+    ],
+)
+def test_labels_of_another_kind_are_told(tmp_path: Path, line: bytes, said: str) -> None:
+    (tmp_path / "a.txt").write_bytes(b"3 0.25 -0.01 0.5 0 0.5 0.5 0.25 0.5\n" + line + b"\n")
+    with pytest.raises(EvaluateError, match=said):
+        read_polygons(tmp_path, {"a.jpg": (40, 80)})
+
+
+def test_names_that_repeat_are_told_apart() -> None:
+    """By the file's name if that will do, or by as many folders as it takes; others are left alone."""
+    paths = [
+        *(Path("/m/one/net.tflite"), Path("/m/two/net.tflite"), Path("/o/one/net.tflite")),
+        *(Path("/m/old.tflite"), Path("/m/new.tflite"), Path("/m/other.tflite")),
+    ]
+    names = told_apart(dict(zip(paths, ["Net", "Net", "Net", "File", "File", "Other"], strict=True)))
+    assert list(names.values()) == [
+        *("Net (m/one/net.tflite)", "Net (m/two/net.tflite)", "Net (o/one/net.tflite)"),
+        *("File (old.tflite)", "File (new.tflite)", "Other"),
+    ]
+    assert told_apart({}) == {}
+
+
+def test_the_same_file_named_twice_is_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(DEMO.parent)
+    assert [model.name for model in open_models([DEMO, Path(DEMO.name)], "cpu")] == ["demo"]
+
+
 def test_the_chart_has_a_line_for_each_name() -> None:
     svg = by_size([0.001, 0.01, 0.1, 0.5], {"one <": [0.1, 0.2, 0.3, 0.4], "two": [0.5] * 4})
     assert svg.count("<polyline") == 2
@@ -266,6 +306,38 @@ def test_what_was_done_is_not_done_again_and_the_result_is_the_same(
         for timed in ("latency", "ratio_to_reference", "peak_memory_mb"):
             del figures["models"][0][timed]
     assert first == again
+
+
+@pytest.mark.timeout(180)
+def test_two_models_of_one_name_have_an_entry_and_a_line_each(scene: Path, tmp_path: Path) -> None:
+    """One of them with other bins, so that its boxes are others, which what was kept of the first is not."""
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        for path in (DEMO, DEMO.with_suffix(".json")):
+            shutil.copy(path, tmp_path / folder)
+    description = tmp_path / "two" / "demo.json"
+    description.write_text(json.dumps(json.loads(description.read_text()) | {"bins": [0.5] * 16}))
+    models = [str(tmp_path / folder / "demo.tflite") for folder in ("one", "two")]
+    report = tmp_path / "report"
+    figures = evaluate(scene, "--limit", "1", "--report", str(report), "--models", *models)
+    name = read_spec(DEMO, DEMO.read_bytes()).name
+    names = [f"{name} ({folder}/demo.tflite)" for folder in ("one", "two")]
+    one, two = figures["models"]
+    assert [one["name"], two["name"]] == names
+    assert one["sha256"] == two["sha256"]
+    assert one["vs_1024"]["best_match"]["all"] > two["vs_1024"]["best_match"]["all"] + 0.1
+    page = (report / "index.html").read_text()
+    lines = [re.search(f'<text [^>]*fill="(.*?)">{re.escape(its_name)}<', page) for its_name in names]
+    assert len({found[1] for found in lines if found}) == 2
+
+
+def test_what_the_edge_tpu_says_is_kept_by_what_it_runs(parts: Path, tmp_path: Path) -> None:
+    """The model that was named may be the other of the pair, which stays when that is compiled again."""
+    for path in (parts / "models").iterdir():
+        shutil.copy(path, tmp_path)
+    plain, compiled = tmp_path / "demo.tflite", tmp_path / "demo_edgetpu.tflite"
+    assert file_that_runs(plain, "edgetpu").path == file_that_runs(compiled, "edgetpu").path == compiled
+    assert file_that_runs(plain, "cpu").path == file_that_runs(compiled, "cpu").path == plain
 
 
 def test_a_reference_that_does_not_fit_is_refused(scene: Path, tmp_path: Path) -> None:
@@ -360,6 +432,45 @@ def test_the_second_look_beats_the_float_model_at_1024_on_photographs(
         looked = model_figures["vs_polygons"]["point_box_second_look"][size]
         assert looked > 1.3 * float_1024["vs_polygons"]["point_box"][size]
         assert looked > figures["prompt_box_alone"]["vs_polygons"][size]
+
+
+MAKE_CHECKPOINTS = """
+import sys, torch
+from ultralytics.nn.tasks import DetectionModel, SegmentationModel
+kinds = (SegmentationModel, "yolov8n-seg.yaml"), (DetectionModel, "yolov8n.yaml")
+for path, (kind, architecture) in zip(sys.argv[1:], kinds):
+    model = kind(architecture, nc=1, verbose=False)
+    torch.save({"model": model.half(), "train_args": {}}, path)
+"""
+
+
+@pytest.mark.timeout(900)
+def test_a_reference_is_made_again_for_pictures_of_other_names_and_of_no_detector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        environments.find_python()
+    except ApplianceError as error:
+        pytest.skip(str(error))
+    python = environments.ensure(environments.EXPORT)
+    installed = environments.cache_folder() / "envs"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # everything anew but the environment
+    environments.cache_folder().mkdir(parents=True)
+    (environments.cache_folder() / "envs").symlink_to(installed)
+    checkpoints = tmp_path / "net.pt", tmp_path / "detector.pt"
+    command = [python, "-I", "-c", MAKE_CHECKPOINTS, *checkpoints]
+    subprocess.run(command, check=True, timeout=200, env=os.environ | EXPORT_VARIABLES)
+    photograph = next((ROOT / "appliance" / "capture" / "photos").glob("*.jpg"))
+    for name in ("before", "after"):
+        folder = tmp_path / name
+        folder.mkdir()
+        shutil.copy(photograph, folder / f"{name}.jpg")
+        pictures, seen = find_pictures(folder, None), list[tuple[str, int, int]]()
+        made = make_reference(checkpoints[0], [(64, 64)], pictures, lambda *told: seen.append(told))  # noqa: B023
+        assert list(made.runs[64, 64].masks) == [f"{name}.jpg"]
+        assert seen[-1] == ("net.pt at 64x64", 1, 1)
+    with pytest.raises(EvaluateError, match=r"detector\.pt gives no masks; give a -seg checkpoint \(its log"):
+        make_reference(checkpoints[1], [(64, 64)], pictures, lambda what, done, of: None)
 
 
 AT_BORDER = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ class Cost:
 def measure(model: Path, backend: BackendName, pictures: Sequence[Picture]) -> Cost:
     """Run a model on some pictures. Raises `EvaluateError` if that fails where `answer_all` did not."""
     context = multiprocessing.get_context("spawn")  # a fresh process: its peak is the model's
-    with context.Pool(1) as pool:
+    # Ctrl-C reaches it too, and is for this process alone to say something about.
+    with context.Pool(1, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         task = pool.apply_async(_measure, (model, backend, list(pictures)))
         try:
             return task.get(_LONGEST_S)

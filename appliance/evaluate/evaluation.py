@@ -13,7 +13,7 @@ from appliance.data import ModelSpec
 from appliance.evaluate import cost, matching
 from appliance.evaluate.masks_rle import Rle, ious
 from appliance.evaluate.matching import Figures, Wanted, box_only, compare, wanted
-from appliance.evaluate.passes import LOOK_KINDS, LOOKS, Answers, BackendName, answer_all
+from appliance.evaluate.passes import LOOK_KINDS, LOOKS, Answers, BackendName, answer_all, file_that_runs
 from appliance.evaluate.pictures import Picture
 from appliance.evaluate.reference import (
     CONFIDENCE,
@@ -45,6 +45,8 @@ class Model:
 
     path: Path
     spec: ModelSpec
+    name: str
+    """Its own, with as much of its path as tells it apart from the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,31 @@ def open_models(paths: Sequence[Path], backend: BackendName) -> list[Model]:
 
     Raises `ModelError`, `EdgeTpuError`.
     """
-    models = []
-    for path in paths:
+    specs = {}
+    for path in {path.absolute(): path for path in paths}.values():
         content = read(path)
-        models.append(Model(path, read_spec(path, content)))
+        specs[path] = read_spec(path, content)
         if backend == "edgetpu" or is_compiled(content):
             choose_backend(path, backend, "auto", live=False).close()
-    return models
+    names = told_apart({path: spec.name for path, spec in specs.items()})
+    return [Model(path, spec, names[path]) for path, spec in specs.items()]
+
+
+def told_apart(names: Mapping[Path, str]) -> dict[Path, str]:
+    """The names of files, each its own: one that repeats gets the end of the file's path in parentheses."""
+    found = {}
+    for name in dict.fromkeys(names.values()):
+        paths = [path for path, its_name in names.items() if its_name == name]
+        if len(paths) == 1:
+            found[paths[0]] = name
+            continue
+        parts = {path: path.absolute().parts for path in paths}
+        length = 1  # the file's name alone, if that will do
+        while len({its_parts[-length:] for its_parts in parts.values()}) < len(paths):
+            length += 1
+        for path, its_parts in parts.items():
+            found[path] = f"{name} ({'/'.join(its_parts[-length:])})"
+    return found
 
 
 def sizes_of(models: Sequence[Model]) -> list[Wh]:
@@ -140,12 +160,12 @@ def _truth_of_run(reference: Reference, wh: Wh) -> Truth:
 
 
 def _facts(model: Model, backend: BackendName) -> Json:
-    content = model.path.read_bytes()
+    file = file_that_runs(model.path, backend)
     return {
-        "name": model.spec.name,
-        "file": model.path.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "size_mb": round(len(content) / 1e6, 2),
+        "name": model.name,
+        "file": file.path.name,
+        "sha256": hashlib.sha256(file.content).hexdigest(),
+        "size_mb": round(len(file.content) / 1e6, 2),
         "format": f"TFLite {model.spec.input.dtype}, {model.spec.layout.value}",
         "input_wh": list(model.spec.input_wh),
         "backend": backend,

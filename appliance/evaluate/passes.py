@@ -1,7 +1,7 @@
 """What a model says of each picture: its masks, and its second looks at prompts. Kept on the disk.
 
-A picture's answers are found again by everything that they depend on: the model, the picture, the prompts,
-the backend, and the code that makes them.
+A picture's answers are found again by everything that they depend on: the model and what its description
+says, the picture, the prompts, the backend, and the code that makes them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from appliance.convert.environments import cache_folder
 from appliance.data import Frame, RawOutputs, Segmentation
 from appliance.durable import write_file
 from appliance.errors import EvaluateError
+from appliance.evaluate import masks_rle
 from appliance.evaluate.masks_rle import Box, Point, Rle, encode
 from appliance.evaluate.matching import Wanted
 from appliance.evaluate.pictures import Picture
 from appliance.evaluate.reference import CONFIDENCE, NMS_IOU, Progress, Scored
-from appliance.invoke import Backend
+from appliance.invoke import Backend, runtime, sidecar
 from appliance.invoke.choice import choose_backend
+from appliance.invoke.pairs import ModelFile, find_pair, find_plain
+from appliance.invoke.runtime import read, read_spec
 from appliance.notices import Notices
 
 LEAST_CONFIDENCE: Final = 0.05
@@ -36,7 +39,7 @@ LOOKS: Final = ("guided", "second_look_one", "second_look")
 """The first pass alone, chosen by the prompt; with one run more; with up to two."""
 
 BackendName = Literal["cpu", "edgetpu"]
-_CODE: Final = (layouts, masks, postprocess, preprocess, prompts, refine)
+_CODE: Final = (layouts, masks, masks_rle, postprocess, preprocess, prompts, refine, runtime, sidecar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,36 +89,52 @@ def answer_all(
 ) -> dict[str, Answers]:
     """A model's answers on every picture; `asked` are the prompts for second looks, by picture.
 
-    Raises `ModelError`, `EdgeTpuError`, `SourceUnreadable`.
+    Raises `ModelError`, `EdgeTpuError`, `SourceUnreadable`; `EvaluateError` if they cannot be kept.
     """
-    code = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in _CODE]
-    code.append(Path(__file__).read_text(encoding="utf-8"))
-    settings = json.dumps([code, backend, CONFIDENCE, NMS_IOU, LEAST_CONFIDENCE])
-    base = hashlib.sha256(model.read_bytes() + settings.encode()).hexdigest()
-    folder = cache_folder() / "evaluate" / f"{model.stem}-{base[:16]}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = cache_folder() / "evaluate" / f"{model.stem}-{_key(model, backend)}"
     segment: Segmenter | None = None
     found: dict[str, Answers] = {}
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         for number, picture in enumerate(pictures):
-            progress(model.name, number, len(pictures))
             wants = asked.get(picture.name, ())
             wanted = repr([(want.box_xyxy, want.point_xy) for want in wants])
             key = hashlib.sha256(f"{picture.sha256} {wanted}".encode()).hexdigest()[:24]
             kept = folder / f"{key}.json"
-            if kept.exists():
+            if segment is None and not kept.exists():
+                segment = Segmenter(model, backend)  # which may say something, before the progress does
+            progress(model.name, number, len(pictures))
+            if segment is None or kept.exists():
                 found[picture.name] = _read(kept)
                 continue
-            if segment is None:
-                segment = Segmenter(model, backend)
             answers = answer(segment, Frame(number, 0, picture.rgb(), picture.name), wants)
             write_file(kept, _written(answers))
             found[picture.name] = answers
+    except OSError as error:
+        raise EvaluateError(
+            f"{folder} cannot be written: {error.strerror}; set XDG_CACHE_HOME to a folder that can"
+        ) from error
     finally:
         if segment is not None:
             segment.backend.close()
     progress(model.name, len(pictures), len(pictures))
     return found
+
+
+def file_that_runs(model: Path, backend: BackendName) -> ModelFile:
+    """The model itself, or its twin for the Edge TPU or for the CPU. Raises `ModelError`."""
+    twin = find_plain(model) if backend == "cpu" else find_pair(model).compiled
+    return twin or ModelFile(model, read(model))
+
+
+def _key(model: Path, backend: BackendName) -> str:
+    """What tells a model's answers from those of another, of the same with other bins, and of other code."""
+    code = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in _CODE]
+    code.append(Path(__file__).read_text(encoding="utf-8"))
+    file = file_that_runs(model, backend)
+    described = repr(read_spec(file.path, file.content))
+    settings = json.dumps([code, backend, CONFIDENCE, NMS_IOU, LEAST_CONFIDENCE, described])
+    return hashlib.sha256(file.content + settings.encode()).hexdigest()[:16]
 
 
 def answer(segment: Callable[[Frame], RawOutputs], frame: Frame, asked: Sequence[Wanted]) -> Answers:

@@ -44,14 +44,21 @@ def find_pictures(folder: Path, limit: int | None) -> list[Picture]:
     """
     if not folder.is_dir():
         raise SourceMissing(f"there is no folder {folder}; give one with photographs")
-    paths = in_folder(folder)[:limit]
+    try:
+        paths = in_folder(folder)[:limit]
+    except OSError as error:
+        raise SourceUnreadable(f"the folder {folder} cannot be read: {error.strerror}") from error
     if not paths:
         raise SourceUnreadable(f"there are no photographs in {folder}")
     return [_picture(path) for path in paths]
 
 
 def _picture(path: Path) -> Picture:
-    unsized = Picture(path, hashlib.sha256(path.read_bytes()).hexdigest(), (0, 0))
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SourceUnreadable(f"{path} cannot be read: {error.strerror}") from error
+    unsized = Picture(path, hashlib.sha256(content).hexdigest(), (0, 0))
     height, width = unsized.rgb().shape[:2]
     return Picture(path, unsized.sha256, (height, width))
 

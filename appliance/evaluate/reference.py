@@ -110,6 +110,7 @@ def make_reference(
     runs, peak = {}, 0
     for size_wh in sizes_wh:
         lines, memory = _run(checkpoint, sha256, size_wh, pictures, progress)
+        _check_sizes(lines, pictures)
         peak = max(peak, memory)
         masks = {
             line["name"]: [
@@ -126,7 +127,8 @@ def _run(
     checkpoint: Path, sha256: str, size_wh: Wh, pictures: Sequence[Picture], progress: Progress
 ) -> tuple[list[dict[str, Any]], int]:
     """The script's lines for these pictures, and its peak memory in bytes."""
-    known = json.dumps([sha256, size_wh, SETTINGS, SCRIPT.read_text(), [p.sha256 for p in pictures]])
+    of = [(picture.name, picture.sha256) for picture in pictures]  # its lines are found again by name
+    known = json.dumps([sha256, size_wh, SETTINGS, SCRIPT.read_text(), of])
     key = hashlib.sha256(known.encode()).hexdigest()[:16]
     what = f"{checkpoint.name} at {size_wh[0]}x{size_wh[1]}"
     folder = cache_folder() / "evaluate" / f"reference-{key}"
@@ -143,6 +145,16 @@ def _run(
             ]  # fmt: skip
             _watch(command, folder, lines, lambda done: progress(what, done, len(pictures)))
         return [json.loads(line) for line in lines.read_text().splitlines()], int(memory.read_text())
+
+
+def _check_sizes(lines: Sequence[dict[str, Any]], pictures: Sequence[Picture]) -> None:
+    """Raise `EvaluateError` for a picture that another library turns otherwise: its masks would not fit."""
+    sizes_hw = {line["name"]: tuple(line["size"]) for line in lines}
+    for picture in pictures:
+        if sizes_hw[picture.name] != picture.size_hw:
+            raise EvaluateError(
+                f"{picture.path} says in an unusual way how it is to be turned: save it anew, or take it out"
+            )
 
 
 def _cut_partial_line(path: Path) -> None:

@@ -62,7 +62,7 @@ def render(
         answers = evaluation.answers[str(model.path)]
         asked = _asked(answers, evaluation.truths, truth_name, pictures)
         looked = any(answer.looks for answer in answers.values())
-        parts += [f"<h2>Point and box prompts: {html.escape(model.spec.name)}</h2>", *_prompts(asked, looked)]
+        parts += [f"<h2>Point and box prompts: {html.escape(model.name)}</h2>", *_prompts(asked, looked)]
     return "\n".join(parts) + "\n"
 
 
@@ -75,11 +75,11 @@ def _chart(evaluation: Evaluation, models: Sequence[Model], reference: Reference
         lines[f"float {wide}x{high}"] = _point_box(masks, truth)
     for model in models:
         answers = evaluation.answers[str(model.path)]
-        lines[model.spec.name] = _point_box(_confident(answers), truth)
+        lines[model.name] = _point_box(_confident(answers), truth)
         if any(answer.looks for answer in answers.values()):
             for name, kind, depth, values, _ in look_ious(answers, _asked_truths(evaluation)):
                 if (name, kind, depth) == (truth_name, "point_box", len(LOOKS) - 1):
-                    lines[f"{model.spec.name}, second look"] = values
+                    lines[f"{model.name}, second look"] = values
     against = "polygons" if truth_name == "polygons" else "float 1024"
     return f"<p>Point and box, against {against}; means over sixths of the objects.</p>" + by_size(
         parts, lines
@@ -130,7 +130,7 @@ def _everything(
                 columns.append(_figure(all_masks(rgb, masks), f"float {wide}x{high}: {len(masks)}"))
             for model in models:
                 masks = _confident(evaluation.answers[str(model.path)])[picture.name]
-                columns.append(_figure(all_masks(rgb, masks), f"{model.spec.name}: {len(masks)}"))
+                columns.append(_figure(all_masks(rgb, masks), f"{model.name}: {len(masks)}"))
             rows.append(f'<div class="row">{"".join(columns)}</div>')
     return rows
 

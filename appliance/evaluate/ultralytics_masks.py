@@ -34,6 +34,7 @@ import torch  # type: ignore[import-not-found]
 from ultralytics import YOLO  # type: ignore[import-not-found]
 from ultralytics.engine.results import Results  # type: ignore[import-not-found]
 from ultralytics.models.yolo.segment import SegmentationPredictor  # type: ignore[import-not-found]
+from ultralytics.nn.modules.head import Segment  # type: ignore[import-not-found]
 from ultralytics.utils import ops  # type: ignore[import-not-found]
 from ultralytics.utils.nms import TorchNMS  # type: ignore[import-not-found]
 
@@ -70,6 +71,8 @@ def main() -> None:
     }
     stand_in_for_torchvision()
     model = YOLO(str(args.checkpoint), task="segment")
+    if not isinstance(model.model.model[-1], Segment):
+        raise SystemExit(f"{args.checkpoint.name} gives no masks; give a -seg checkpoint")
     with args.lines.open("a") as file:
         for path in paths:
             if path.name not in done:
