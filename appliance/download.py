@@ -121,12 +121,12 @@ def _get(wanted: Wanted, part: _Part, progress: Progress, pause_s: float) -> Non
 
 def _attempt(wanted: Wanted, part: _Part, progress: Progress) -> None:
     """Add to the part what the server sends. Raises `_Interrupted` if that was not all."""
-    have = part.size
-    request = urllib.request.Request(wanted.url, headers={"User-Agent": "segmentation-appliance"})
-    if have and part.tag:
-        request.add_header("Range", f"bytes={have}-")
-        request.add_header("If-Range", part.tag)
+    have, tag = part.size, part.tag
     try:
+        request = urllib.request.Request(wanted.url, headers={"User-Agent": "segmentation-appliance"})
+        if have and tag:
+            request.add_header("Range", f"bytes={have}-")
+            request.add_header("If-Range", tag)
         response = urllib.request.urlopen(request, timeout=SILENCE_S)
     except urllib.error.HTTPError as error:
         error.close()
@@ -141,7 +141,9 @@ def _attempt(wanted: Wanted, part: _Part, progress: Progress) -> None:
             f"{wanted.url} cannot be downloaded: the server answers {error.code} {error.reason}; "
             "look whether the address is right, or get the file yourself and name it"
         ) from error
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+    except (http.client.InvalidURL, ValueError) as error:
+        raise DownloadError(f"{wanted.url} is no address to download from: {error}") from error
+    except (OSError, http.client.HTTPException) as error:  # nothing of this touches the disk
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise _Interrupted(f"no connection ({reason})") from error
     with response:
@@ -184,7 +186,7 @@ def _strong_tag(response: http.client.HTTPResponse) -> str:
 def _read(response: http.client.HTTPResponse) -> bytes:
     try:
         return response.read(PIECE)
-    except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
+    except (http.client.HTTPException, OSError) as error:  # the network's, of TLS too; not the disk's
         raise _Interrupted(f"the connection was lost ({error})") from error
 
 

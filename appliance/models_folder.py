@@ -140,6 +140,8 @@ def _at_work(models: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for leftover in models.glob(f"{_ADDING}*"):
                 shutil.rmtree(leftover)
+            for leftover in models.glob(f"{_DOWNLOAD}*"):  # whole, or so it seems after a power cut
+                leftover.unlink()
             yield
         finally:
             os.close(handle)

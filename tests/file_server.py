@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,8 @@ class Behaviour:
     says_length: bool = True
     breaks: list[int] = field(default_factory=list)
     """After how many bytes of the body each of the next answers ends."""
+    breaks_with: bytes = b""
+    """What comes then on the wire, beneath TLS if there is any."""
     answers: list[int] = field(default_factory=list)
     """Status codes of the next answers that are errors."""
     asked: list[str | None] = field(default_factory=list)
@@ -57,6 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         if does.breaks:
             self.wfile.write(body[: does.breaks.pop(0)])
             self.wfile.flush()
+            os.write(self.connection.fileno(), does.breaks_with)
             self.connection.shutdown(socket.SHUT_RDWR)
             return
         self.wfile.write(body)
@@ -66,14 +71,16 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(content: bytes) -> Iterator[Behaviour]:
+def serving(content: bytes, tls: ssl.SSLContext | None = None) -> Iterator[Behaviour]:
     """A server that gives this content under every path."""
     behaviour = Behaviour(content)
     handler = type("Handler", (Handler,), {"behaviour": behaviour})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        if tls is not None:
+            http.socket = tls.wrap_socket(http.socket, server_side=True)
         thread = threading.Thread(target=http.serve_forever, args=(0.02,))
         thread.start()
-        behaviour.url = f"http://127.0.0.1:{http.server_port}/file.pt"
+        behaviour.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{http.server_port}/file.pt"
         yield behaviour
         http.shutdown()
         thread.join()

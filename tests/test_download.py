@@ -1,8 +1,11 @@
 """Downloads from a real server that misbehaves."""
 
 import hashlib
+import shutil
 import socket
-from collections.abc import Iterator
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +135,55 @@ def test_no_server(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
     with pytest.raises(DownloadError, match=r"no connection \(.*refused"):
         download(Wanted(f"http://127.0.0.1:{port}/file"), tmp_path / "file", pause_s=0.01)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Key and certificate of 127.0.0.1 in one file, which is trusted."""
+    if shutil.which("openssl") is None:
+        pytest.skip("makes a certificate with openssl, which is not here")
+    path = tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test", "-days", "2"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path, "-out", tmp_path / "only.pem"]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    with path.open("ab") as file:
+        file.write((tmp_path / "only.pem").read_bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    return path
+
+
+def test_a_wire_that_garbles_is_like_one_that_breaks(certificate: Path, tmp_path: Path) -> None:
+    """What TLS then says is an `OSError` as any of the disk's."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with serving(CONTENT, context) as server:
+        server.breaks, server.breaks_with = [100_000], b"garbage" * 100
+        assert get(server, tmp_path / "file.pt", sha256=SHA256) == SHA256
+        assert len(server.asked) == 2
+        server.breaks = [0] * ATTEMPTS
+        with pytest.raises(DownloadError, match=r"connection was lost \(.*SSL.*bytes are kept"):
+            get(server, tmp_path / "other.pt")
+
+
+def test_a_server_that_speaks_no_tls(server: Behaviour, tmp_path: Path) -> None:
+    server.url = server.url.replace("http:", "https:")
+    with pytest.raises(DownloadError, match=r"no connection \(.*SSL"):
+        get(server, tmp_path / "file.pt")
+
+
+@pytest.mark.timeout(20)
+def test_a_full_disk_is_said_at_once(server: Behaviour, small_disk: Callable[[str], Path]) -> None:
+    with pytest.raises(DownloadError, match=r"file\.pt cannot be written: No space left on device"):
+        get(server, small_disk("100k") / "file.pt")
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1/x", "http://127.0.0.1:port/x", f"http://{'a' * 70}.com/x", "http://a b/"]
+)
+def test_what_is_no_address_is_said_at_once(url: str, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="no address to download from"):
+        download(Wanted(url), tmp_path / "file", pause_s=60)
 
 
 def test_address_of_another_kind(tmp_path: Path) -> None:

@@ -222,6 +222,25 @@ def test_what_an_interruption_left_is_removed(models: Path, bundle: Path) -> Non
     assert {path.name for path in models.iterdir()} == {"net", "current"}
 
 
+def test_a_download_that_a_power_cut_left_whole_is_removed_unless_another_is_at_work(
+    models: Path, bundle: Path
+) -> None:
+    """What is left of one that was not whole stays: it can be gone on with."""
+    models.mkdir(parents=True)
+    whole, part = (models / f"{before}{models_folder._DOWNLOAD}0123.tar" for before in ("", "."))
+    part = part.with_name(f"{part.name}.part")
+    for path in (whole, part):
+        path.write_bytes(b"some")
+    handle = os.open(models, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(ModelsNotWritable):
+        add(models, bundle)
+    assert whole.exists()
+    os.close(handle)
+    add(models, bundle)
+    assert {path.name for path in models.iterdir()} == {"net", "current", part.name}
+
+
 @pytest.mark.parametrize("after_ms", [0, 20, 60, 120, 200])
 def test_killed_at_any_time_the_folder_is_right(
     models: Path, bundle: Path, other: Path, after_ms: int
