@@ -29,6 +29,8 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 find /sys/fs/cgroup/appliancetest.* -depth -type d -exec rmdir {} + 2>/dev/null || true
 until group=$(mktemp -d /sys/fs/cgroup/appliancetest.XXXXXX) && echo 0 >"$group/cgroup.procs"; do :; done
 mount -t tmpfs tmpfs /run; mkdir -p /run/systemd
+# The numbers of processes in it are others than outside: systemd-nspawn looks its child up.
+mount -t proc proc /proc
 # Not `exec`: the first process of a namespace ignores signals.
 systemd-nspawn --quiet --boot -D "$root" --register=no --keep-unit --machine=appliancetest \
     --console=pipe --private-network || exit $?

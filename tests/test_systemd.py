@@ -12,13 +12,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from booting import BOOT_S, booted
 from notified import Listener, program
-from roots import MAKE_S, Recipe, open_root
+from roots import MAKE_S, Recipe, Root, open_root
 
 from appliance import systemd
+from appliance.attempts import RESTART_S
 from appliance.config import PROJECT_ROOT
 
 TRIXIE = Recipe("systemd", "trixie", packages=("systemd", "systemd-sysv", "dbus", "python3"))
@@ -182,3 +185,33 @@ def test_trixie_understands_every_line_too(tmp_path: Path) -> None:
 def test_hardened() -> None:
     done = _analyze("security", "--offline=yes", "--threshold=50", "--no-pager", UNIT)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", [UNIT.name, "desktop.service"])
+def test_the_program_knows_how_long_systemd_waits(name: str) -> None:
+    text = UNIT.with_name(name).read_text()
+    assert re.findall(r"(?m)^RestartSec=(.*)$", text) == [f"{RESTART_S:g}"]
+
+
+@dataclass(frozen=True)
+class _Numbered(Root):
+    """Its processes have numbers from one on."""
+
+    first: int = 1
+
+    def in_namespace(self, script: str, *arguments: str, network: bool = True) -> list[str]:
+        numbered = f"echo {self.first - 1} >/proc/sys/kernel/ns_last_pid\n{script}"
+        return super().in_namespace(numbered, *arguments, network=network)
+
+
+@pytest.mark.timeout(MAKE_S + BOOT_S)
+def test_a_root_is_booted_whatever_processes_there_are_outside(tmp_path: Path) -> None:
+    root = open_root(TRIXIE, tmp_path / "root")
+    most = int(Path("/proc/sys/kernel/pid_max").read_text())
+    free = next(
+        first
+        for first in range(most - 200, 300, -100)
+        if not any(Path(f"/proc/{number}").exists() for number in range(first, first + 100))
+    )
+    with booted(_Numbered(root.kept, root.folder, free), tmp_path / "console") as machine:
+        assert machine.do("cat", "/proc/1/comm") == "systemd\n"
