@@ -553,16 +553,55 @@ def test_the_service(tmp_path: Path, said: str, expected: Verdict, words: str) -
     assert words in check.words
 
 
-def test_under_a_desktop_the_service_of_the_whole_system_may_be_off(tmp_path: Path) -> None:
-    environment = put_command(tmp_path, "systemctl", "LoadState=loaded\nActiveState=inactive")
-    (tmp_path / "run/systemd/system").mkdir(parents=True)
-    machine = Machine(root=tmp_path, environment=environment)
-    assert verdict(service.state(machine)) is WARN
-    (tmp_path / "etc/systemd/user").mkdir(parents=True)
-    (tmp_path / "etc/systemd/user/appliance.service").touch()
+def _desktop(root: Path) -> None:
+    (root / "run/systemd/system").mkdir(parents=True, exist_ok=True)
+    write(root / "etc/systemd/user/appliance.service", "")
+
+
+@pytest.mark.parametrize(
+    ("said", "expected", "words", "advice"),
+    [
+        ("LoadState=loaded\nActiveState=active\nSubState=running\nStatusText=30 fps", OK, "30 fps", ""),
+        ("LoadState=loaded\nActiveState=failed\nResult=exit-code", FAIL, "failed", "journalctl --user-unit "),
+        (
+            "LoadState=loaded\nActiveState=activating\nSubState=auto-restart",
+            FAIL,
+            "auto-restart",
+            "journalctl --user-unit ",
+        ),
+        ("LoadState=loaded\nActiveState=inactive", OK, "systemctl --user start appliance", ""),
+        ("LoadState=masked\nActiveState=inactive", OK, "systemctl --user unmask appliance", ""),
+        ("LoadState=not-found", WARN, "does not know it yet", "systemctl --user daemon-reload"),
+    ],
+)
+def test_the_service_under_a_desktop(
+    tmp_path: Path, said: str, expected: Verdict, words: str, advice: str
+) -> None:
+    put_pi(tmp_path)
+    _desktop(tmp_path)
+    environment = put_command(tmp_path, "systemctl", said)
+    write(tmp_path / "bin/systemctl", f"#!/bin/sh\n[ $1 = --user ] && printf '%s\\n' '{said}'\n")
+    check = service.state(Machine(root=tmp_path, environment=environment))
+    assert verdict(check) is expected
+    assert words in check.words
+    assert advice in check.advice
+
+
+def test_who_is_not_logged_in_at_the_desktop_is_told_whose_the_service_is(tmp_path: Path) -> None:
+    _desktop(tmp_path)
+    machine = Machine(root=tmp_path, environment=put_command(tmp_path, "systemctl", "", code=1))
     check = service.state(machine)
     assert verdict(check) is OK
-    assert "--user" in check.words
+    assert "systemctl --user status appliance.service" in check.words
+    assert service.rights(machine) is None
+
+
+def test_a_hint_names_the_command_of_the_service_that_there_is(tmp_path: Path) -> None:
+    assert service.systemctl("restart", tmp_path) == "sudo systemctl restart appliance"
+    assert service.log_selection(tmp_path) == ("--unit", "appliance.service")
+    _desktop(tmp_path)
+    assert service.systemctl("restart", tmp_path) == "systemctl --user restart appliance"
+    assert service.log_selection(tmp_path) == ("--user-unit", "appliance.service")
 
 
 def test_the_groups_of_the_services_user(tmp_path: Path) -> None:
@@ -575,6 +614,18 @@ def test_the_groups_of_the_services_user(tmp_path: Path) -> None:
     assert check.words == "appliance is not in plugdev"
     write(tmp_path / "etc/group", "video:x:44:appliance\ninput:x:1:appliance\nplugdev:x:46:appliance\n")
     assert verdict(service.rights(Machine(root=tmp_path, environment=environment))) is OK
+
+
+def test_the_groups_of_a_desktops_user(tmp_path: Path) -> None:
+    _desktop(tmp_path)
+    write(tmp_path / "etc/group", "video:x:44:pi\nrender:x:105:pi\nplugdev:x:46:pi\nappliance:x:990:\n")
+    machine = Machine(root=tmp_path, environment=put_command(tmp_path, "systemctl", "LoadState=loaded"))
+    check = service.rights(machine, "pi")
+    assert verdict(check) is WARN
+    assert check is not None
+    assert check.words == "pi is not in appliance"
+    assert "log out and in again" in check.advice
+    assert service.rights(machine, "root") is None
 
 
 # Configuration and report

@@ -23,6 +23,7 @@ from roots import MAKE_S, Recipe, open_root
 from appliance import question
 from appliance.config import PROJECT_ROOT
 from appliance.display.viewport import Viewport
+from appliance.doctor import service
 from appliance.question import Answer
 
 RECIPE = Recipe(
@@ -453,6 +454,7 @@ def test_a_user_of_a_desktop_has_it_as_a_service(machine: Machine) -> None:
     somebody.do(*shlex.split(command))
     assert somebody.do("systemctl", "--user", "is-active", "appliance.service") == "active\n"
     _await_scene(somebody, (1280, 720))
+    _the_doctor_knows_whose_it_is(somebody)
     _press_until(
         somebody,
         "q",
@@ -464,7 +466,25 @@ def test_a_user_of_a_desktop_has_it_as_a_service(machine: Machine) -> None:
         lambda: somebody.run("systemctl", "--user", "is-active", "appliance.service").stdout != "active\n", 10
     )
     somebody.do("systemctl", "--user", "stop", "appliance.service")
+    machine.do("rm", "/etc/systemd/user/appliance.service")
     machine.write("/etc/appliance/config.yaml", _CONFIG)
+
+
+def _the_doctor_knows_whose_it_is(somebody: Somebody) -> None:
+    machine = somebody.machine
+    doctor = ("/opt/appliance/.venv/bin/appliance", "doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(somebody.run(*doctor).stdout)["checks"]}
+    assert checks["service"]["words"].startswith("active (running)"), checks["service"]
+    assert "owner is not in video" in checks["service's user"]["words"]
+    other = machine.run(
+        "runuser", "-u", "appliance", "--", *doctor, timeout_s=60
+    )  # as at the end of install.sh
+    checks = {check["name"]: check for check in json.loads(other.stdout)["checks"]}
+    assert checks["service"]["verdict"] == "ok"
+    assert "systemctl --user status appliance" in checks["service"]["words"]
+    machine.do("usermod", "-aG", "adm", "owner")
+    selection = service.log_selection(machine.root.changes)
+    assert "screen: wayland" in somebody.do("journalctl", *selection, "--no-pager")
 
 
 def test_switching_off_by_its_user(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from appliance.commands import Commands
 from appliance.commands.line import Line, line
+from appliance.doctor.service import systemctl
 
 _INSTALLED = Path("/var/lib/appliance/models")
-_NEXT = "it runs from the next start on: sudo systemctl restart appliance"
 
 
 def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -53,8 +53,12 @@ def _add(options: argparse.Namespace) -> int:
             name, done = add_from(options.models, options.bundle, _Progress(rewritten))
     else:
         name, done = add(options.models, Path(options.bundle))
-    print(f"{name}: {done}, in {options.models}; {_NEXT}")
+    print(f"{name}: {done}, in {options.models}; {_next()}")
     return 0
+
+
+def _next() -> str:
+    return f"it runs from the next start on: {systemctl('restart')}"
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -69,7 +73,7 @@ def _use(options: argparse.Namespace) -> int:
     from appliance.models_folder import use
 
     use(options.models, options.name)
-    print(f"{options.name}: chosen; {_NEXT}")
+    print(f"{options.name}: chosen; {_next()}")
     return 0
 
 

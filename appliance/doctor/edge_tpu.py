@@ -7,6 +7,7 @@ import os
 from appliance.doctor.checks import Check, Verdict, fail, ok, warn
 from appliance.doctor.machine import Machine, ProbeFailed
 from appliance.doctor.models import compiled_file
+from appliance.doctor.service import systemctl
 from appliance.errors import NoEdgeTpu
 from appliance.invoke.discovery import EdgeTpu, choose, edge_tpus, pcie_without_driver
 
@@ -91,7 +92,7 @@ def real_run(machine: Machine) -> Check | None:
     holder = next((pid for pid in machine.entries("proc", "[0-9]*") if _is_worker(machine, str(pid))), None)
     if holder is not None:
         words = f"not tried: the appliance is using it (process {holder.name})"
-        return Check(name, Verdict.OK, words, "sudo systemctl stop appliance, to have it tried")
+        return Check(name, Verdict.OK, words, f"{systemctl('stop', machine.root)}, to have it tried")
     try:
         found = machine.probe("edge_tpu", str(compiled), chosen.name, chosen.option, timeout_s=_PROBE_S)
     except ProbeFailed as failed:

@@ -17,7 +17,7 @@ from appliance import __version__
 from appliance.doctor.checks import as_text
 from appliance.doctor.examination import examine
 from appliance.doctor.machine import Machine
-from appliance.doctor.service import UNIT
+from appliance.doctor.service import UNIT, log_selection
 from appliance.errors import OutputNotWritable
 
 _BENCH_S = 60.0
@@ -115,5 +115,5 @@ def _versions() -> str:
 
 def _log(machine: Machine) -> str:
     how = ("--no-pager", "--no-hostname", "--output", "short-iso")
-    said = machine.ask("journalctl", "--unit", UNIT, "--lines", _LOG_LINES, *how)
+    said = machine.ask("journalctl", *log_selection(machine.root), "--lines", _LOG_LINES, *how)
     return "journalctl is missing, or fails" if said is None else said or "empty, or not for this user"
