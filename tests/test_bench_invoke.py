@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.__main__ import main
+from appliance.bench import invoke
 from appliance.bench.invoke import bench_invoke, converted, random_fastsam
-from appliance.convert import environments
+from appliance.convert import Converted, convert, environments
 from appliance.convert.steps import work_folder
+from appliance.download import sha256_of
 from appliance.errors import ConvertError
 
 KEYS = ["torch_1024_ms", "torch_512_ms", "float_512_ms", "int8_512_ms", "ratio_to_torch_1024"]
@@ -51,6 +55,51 @@ def test_a_checkpoint_has_to_be_converted_first(tmp_path: Path, capsys: pytest.C
     assert len(err.splitlines()) == 1
 
 
+def test_one_that_was_replaced_has_to_be_converted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    checkpoint = tmp_path / "net.pt"
+    checkpoint.write_bytes(b"first")
+    work = work_folder(checkpoint, (512, 512))
+    work.mkdir(parents=True)
+    for name in ("float.tflite", "int8.tflite", "quantise.record.json"):
+        (work / name).touch()
+    with pytest.raises(ConvertError, match="was not converted here yet; first: appliance convert"):
+        converted(checkpoint)
+    (work / "float.json").write_text(json.dumps({"checkpoint": {"sha256": sha256_of(checkpoint)}}))
+    assert converted(checkpoint) == (work / "float.tflite", work / "int8.tflite")
+    checkpoint.write_bytes(b"second")
+    with pytest.raises(ConvertError, match="has changed since it was converted here; first: appliance conv"):
+        converted(checkpoint)
+    checkpoint.write_bytes(b"first")
+    (work / "quantise.record.json").unlink()  # as a conversion does that is under way
+    with pytest.raises(ConvertError, match="was not converted here yet"):
+        converted(checkpoint)
+
+
+@pytest.mark.usefixtures("converter")
+@pytest.mark.timeout(900)
+def test_a_random_one_is_made_once_and_the_converter_asked_each_time_whether_it_has_changed(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its journal does with code that has changed, its own tests show."""
+    made = random_fastsam("n").stat().st_mtime_ns
+    asked: list[Path] = []
+
+    def convert_noting(checkpoint: Path, *others: Any, **more: Any) -> Converted:
+        asked.append(checkpoint)
+        return convert(checkpoint, *others, **more)
+
+    monkeypatch.setattr(invoke, "convert", convert_noting)
+    caplog.set_level(logging.INFO)
+    checkpoint = random_fastsam("n")
+    assert asked == [checkpoint]
+    assert checkpoint.stat().st_mtime_ns == made
+    for step in ("random n", "calibrate", "export", "quantise"):
+        assert not any(record.getMessage().startswith(f"{step}: ") for record in caplog.records)
+
+
 @pytest.mark.usefixtures("converter")
 @pytest.mark.timeout(900)
 def test_what_torch_says_about_a_damaged_checkpoint_is_passed_on(
@@ -67,5 +116,7 @@ def test_what_torch_says_about_a_damaged_checkpoint_is_passed_on(
     (environments.cache_folder() / "envs").symlink_to(installed)
     for model in models:
         (work / model.name).symlink_to(model)
+    (work / "quantise.record.json").touch()
+    (work / "float.json").write_text(json.dumps({"checkpoint": {"sha256": sha256_of(broken)}}))
     with pytest.raises(ConvertError, match=r"torch cannot run .*broken\.pt: "):
         bench_invoke(broken, rounds=1)

@@ -22,8 +22,10 @@ import numpy as np
 
 from appliance.convert import convert
 from appliance.convert.environments import EXPORT, cache_folder, ensure, locked
+from appliance.convert.journal import Facts, Journal, News, Tick, digest_of_files, log_news
 from appliance.convert.processes import run_logged
-from appliance.convert.steps import EXPORT_VARIABLES, work_folder
+from appliance.convert.steps import EXPORT_VARIABLES, checkpoint_sha256, work_folder
+from appliance.download import sha256_of
 from appliance.errors import ConvertError, LossTooGreat
 from appliance.invoke.tflite import TfliteBackend, default_threads
 
@@ -57,15 +59,19 @@ class InvokeFigures:
 def converted(checkpoint: Path) -> tuple[Path, Path]:
     """The float and the int8 TFLite that a conversion of this checkpoint at 512 has left.
 
-    Raises `ConvertError` if there is no checkpoint, or it was not converted on this machine.
+    Raises `ConvertError` if there is no checkpoint, or it was not converted on this machine as it is now.
     """
     if not checkpoint.is_file():
         raise ConvertError(f"bench: there is no file {checkpoint}; give a checkpoint (.pt)")
     work = work_folder(checkpoint, SIZE_WH)
     models = work / "float.tflite", work / "int8.tflite"
-    if not all(model.is_file() for model in models):
+    come_from = checkpoint_sha256(work) if all(model.is_file() for model in models) else None
+    if come_from is None or come_from != sha256_of(checkpoint):
+        what = (
+            "was not converted here yet" if come_from is None else "has changed since it was converted here"
+        )
         raise ConvertError(
-            f"bench: {checkpoint} was not converted here yet; first: appliance convert "
+            f"bench: {checkpoint} {what}; first: appliance convert "
             f"--checkpoint {checkpoint} --size {SIZE_WH[0]} --calibration PHOTOGRAPHS"
         )
     return models
@@ -74,23 +80,38 @@ def converted(checkpoint: Path) -> tuple[Path, Path]:
 def random_fastsam(scale: str = "s") -> Path:
     """A converted checkpoint of FastSAM-s's architecture with random weights, made the first time: minutes.
 
-    Scale "n" makes a third of it, for tests. Raises `ConvertError`.
+    What the converter would do otherwise by now is done again. Scale "n" makes a third of it, for tests.
+    Raises `ConvertError`.
     """
     folder = cache_folder() / "bench"
     checkpoint = folder / f"random-yolov8{scale}-seg.pt"
     with locked(folder / "making"):
-        if not checkpoint.exists():
-            new = checkpoint.with_suffix(".new")
-            command: list[str | Path] = [ensure(EXPORT), "-I", RANDOM_SCRIPT, "--scale", scale]
-            command += ["--photographs", PHOTOGRAPHS, "--checkpoint", new]
-            run_logged("bench", command, folder / "making.log", folder, _LONGEST_MAKING_S, EXPORT_VARIABLES)
-            new.replace(checkpoint)
-        try:
-            converted(checkpoint)
-        except ConvertError:
-            with suppress(LossTooGreat):  # what random weights say does not matter
-                convert(checkpoint, SIZE_WH, PHOTOGRAPHS, folder)
+        python = ensure(EXPORT)
+
+        def make(tick: Tick) -> Facts:
+            command: list[str | Path] = [python, "-I", RANDOM_SCRIPT, "--scale", scale]
+            command += ["--photographs", PHOTOGRAPHS, "--checkpoint", checkpoint]
+            log_file = folder / "making.log"
+            run_logged("bench", command, log_file, folder, _LONGEST_MAKING_S, EXPORT_VARIABLES, tick)
+            return {}
+
+        made_of = {
+            "code": digest_of_files([RANDOM_SCRIPT]),
+            "photographs": digest_of_files(sorted(PHOTOGRAPHS.glob("*.jpg"))),
+            "environment": python.parents[1].name,
+        }
+        Journal(folder, _show).step(f"random {scale}", "random weights", made_of, (checkpoint,), make)
+        with suppress(LossTooGreat):  # what random weights say does not matter
+            convert(
+                checkpoint, SIZE_WH, PHOTOGRAPHS, folder, show=_show
+            )  # what has changed since, if anything
     return checkpoint
+
+
+def _show(news: News) -> None:
+    """Only what takes its time."""
+    if not news.kept:
+        log_news(news)
 
 
 def bench_invoke(checkpoint: Path, rounds: int = ROUNDS) -> InvokeFigures:

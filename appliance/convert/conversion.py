@@ -119,7 +119,7 @@ def _make(name: str, job: Job) -> _Made:
     steps.calibrate(job)
     exported = steps.export(job)
     quantised = steps.quantise(job)
-    _write(job.float_model.with_suffix(".json"), describe_float(name, exported))
+    _write(job.float_model.with_suffix(".json"), describe_float(name, job, exported))
     checked = steps.check_all(job, exported["bins"])
     graph = for_edge_tpu.check_graph(job, name)
     compiled = for_edge_tpu.compile_model(job, name) if compiler.installed() else None

@@ -41,9 +41,16 @@ def describe(
     )
 
 
-def describe_float(name: str, exported: Facts) -> bytes:
+def describe_float(name: str, job: Job, exported: Facts) -> bytes:
     """The sidecar of the float model that stays in the work folder, to compare the int8 one with."""
-    return _as_json({"name": f"{name}, float", "bins": exported["bins"], "licence": exported["licence"]})
+    return _as_json(
+        {
+            "name": f"{name}, float",
+            "bins": exported["bins"],
+            "licence": exported["licence"],
+            "checkpoint": {"name": job.checkpoint.name, "sha256": job.checkpoint_sha256},
+        }
+    )
 
 
 def describe_compiled(plain: bytes, name: str, compiled: Facts, content: bytes) -> bytes:

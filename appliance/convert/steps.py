@@ -95,6 +95,16 @@ def work_folder(checkpoint: Path, size_wh: tuple[int, int]) -> Path:
     return cache_folder() / "convert" / f"{checkpoint.stem}-{size_wh[0]}x{size_wh[1]}-{key}"
 
 
+def checkpoint_sha256(work: Path) -> str | None:
+    """Of the checkpoint that the models of a work folder come from; None if they are not whole."""
+    try:
+        if not (work / "quantise.record.json").exists():  # gone while they are made anew
+            return None
+        return str(json.loads((work / "float.json").read_bytes())["checkpoint"]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def calibrate(job: Job) -> None:
     """Letterbox the photographs."""
 
