@@ -1,9 +1,10 @@
 """Score a TFLite model with the appliance's own preprocess, postprocess and click.
 
-    python models/training/score.py models/demo.tflite [--photographs ../shared/eval] [--json FILE]
+    python models/training/score.py models/demo.tflite [--photographs FOLDER] [--json FILE]
 
 Three measurements: mask AP on generated scenes whose photographs were held out of training; finding and
-clicking objects on the scene that the appliance shows; and, if a folder is given, mask AP on photographs.
+clicking objects on the scene that the appliance shows; and, if a folder is given, mask AP on photographs:
+`images/NAME.jpg`, and for each `polygons/NAME.txt`, an instance a line: its class, then x y pairs in 0..1.
 """
 
 from __future__ import annotations
