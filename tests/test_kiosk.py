@@ -51,7 +51,8 @@ _HEADLESS = "Environment=WLR_BACKENDS=headless WLR_LIBINPUT_NO_DEVICES=1 WLR_REN
 _PLUGS = """<keyboard>
     <keybind key="F1"><action name="VirtualOutputAdd" output_name="HDMI"/></keybind>
     <keybind key="F2"><action name="VirtualOutputRemove" output_name="HDMI"/></keybind>"""
-pytestmark = [pytest.mark.timeout(MAKE_S + 120), pytest.mark.long]
+pytestmark = pytest.mark.timeout(MAKE_S + 120)
+LONG = pytest.mark.long
 
 
 @dataclass(frozen=True)
@@ -219,9 +220,22 @@ def _await_scene(somebody: Somebody, size_wh: tuple[int, int], seconds: float = 
     eventually(lambda: (np.abs(somebody.see().astype(int) - before) > 20).mean() > 0.005, seconds)
 
 
-def test_the_picture_fills_the_screen(somebody: Somebody) -> None:
+def test_it_shows_the_picture_and_stops(somebody: Somebody) -> None:
     assert somebody.outputs() == ["HEADLESS-1"]
     _await_scene(somebody, (1280, 720))
+    invocation = _property(somebody.machine, "InvocationID")
+    asked_s = time.monotonic()
+    somebody.machine.do("systemctl", "stop", "appliance.service")
+    assert time.monotonic() - asked_s < 3
+    assert somebody.machine.run("pgrep", "-u", "appliance").stdout == ""
+    assert _property(somebody.machine, "Result") == "success"
+    log = _log(somebody.machine, invocation)
+    assert "Traceback" not in log
+    assert "the screen is lost" not in log
+
+
+@LONG
+def test_the_picture_fills_the_screen(somebody: Somebody) -> None:
     for size_wh in ((1024, 768), (800, 480), (1920, 800), (1920, 1080)):
         somebody.do("wlr-randr", "--output", "HEADLESS-1", "--custom-mode", f"{size_wh[0]}x{size_wh[1]}")
         _await_scene(somebody, size_wh)
@@ -239,7 +253,7 @@ def test_screens_come_and_go(machine: Machine) -> None:
     try:
         pid = _property(machine, "MainPID")
         assert somebody.outputs() == ["NOOP-fallback"]  # labwc's, which nobody sees
-        for size_wh in ((1920, 1080), (1280, 800)):
+        for size_wh in ((1280, 800), (1024, 768)):
             _press_until(somebody, "F1", lambda: somebody.outputs() == ["HDMI"])
             somebody.do("wlr-randr", "--output", "HDMI", "--custom-mode", f"{size_wh[0]}x{size_wh[1]}")
             _await_scene(somebody, size_wh)
@@ -254,6 +268,7 @@ def test_screens_come_and_go(machine: Machine) -> None:
         in_front.close()
 
 
+@LONG
 def test_quitting_asks_and_starts_again(somebody: Somebody) -> None:
     machine = somebody.machine
     pid = _property(machine, "MainPID")
@@ -273,6 +288,7 @@ def test_quitting_asks_and_starts_again(somebody: Somebody) -> None:
     _await_scene(somebody, (1280, 720))
 
 
+@LONG
 def test_a_click_picks_out_what_is_under_it(somebody: Somebody) -> None:
     _press_until(somebody, "space", lambda: "frozen" in _log(somebody.machine).splitlines())
     seen = somebody.see()
@@ -282,6 +298,7 @@ def test_a_click_picks_out_what_is_under_it(somebody: Somebody) -> None:
         eventually(lambda: (np.abs(somebody.see().astype(int) - seen) > 20).mean() > 0.1, 10)
 
 
+@LONG
 def test_without_a_mouse_there_is_no_cursor(somebody: Somebody) -> None:
     _press_until(somebody, "space", lambda: "frozen" in _log(somebody.machine).splitlines())
     _point(somebody, 640, 300)
@@ -290,6 +307,7 @@ def test_without_a_mouse_there_is_no_cursor(somebody: Somebody) -> None:
     assert np.array_equal(somebody.see()[around], somebody.see(cursor=False)[around])
 
 
+@LONG
 def test_a_wrong_configuration_is_said_on_the_screen(machine: Machine) -> None:
     machine.write("/etc/appliance/config.yaml", "sauce: scene\n")
     in_front = _in_front_of(machine)
@@ -323,12 +341,13 @@ def test_it_stops_within_three_seconds_whatever_is_stuck(somebody: Somebody) -> 
     assert pid in machine.do("cat", group).split()
     asked_s = time.monotonic()
     machine.do("systemctl", "stop", "appliance.service")
-    assert 1 < time.monotonic() - asked_s < 3  # it was waited for
+    assert time.monotonic() - asked_s < 3
     assert machine.run("cat", group).stdout == ""
     assert machine.run("pgrep", "-f", "sleep 1000").stdout == ""
     assert machine.run("pgrep", "-u", "appliance").stdout == ""
 
 
+@LONG
 def test_a_lost_compositor_comes_back(somebody: Somebody) -> None:
     machine = somebody.machine
     pid, invocation = _property(machine, "MainPID"), _property(machine, "InvocationID")
@@ -338,6 +357,7 @@ def test_a_lost_compositor_comes_back(somebody: Somebody) -> None:
     assert "the screen is lost: the compositor has ended" in _log(machine, invocation)
 
 
+@LONG
 def test_a_stuck_compositor_is_found_by_the_watchdog(machine: Machine) -> None:
     machine.write(f"{UNITS}/appliance.service.d/zz-for-the-test.conf", "[Service]\nWatchdogSec=5\n")
     machine.do("systemctl", "daemon-reload")
@@ -353,6 +373,7 @@ def test_a_stuck_compositor_is_found_by_the_watchdog(machine: Machine) -> None:
         in_front.close()
 
 
+@LONG
 def test_the_terminal_is_the_kiosks(machine: Machine) -> None:
     # There is no terminal in this machine, so it is only one by its name.
     machine.write(f"{UNITS}/getty@tty1.service", "[Service]\nExecStart=sleep 1d\n")
@@ -366,6 +387,7 @@ def test_the_terminal_is_the_kiosks(machine: Machine) -> None:
         in_front.close()
 
 
+@LONG
 def test_who_is_logged_in_at_another_terminal_is_left_alone(machine: Machine) -> None:
     """Until they want the picture. Here files say which terminal is in front, and whose it is."""
     front = "/sys/class/tty/tty0/active"
@@ -418,6 +440,7 @@ def test_hardened(machine: Machine) -> None:
     machine.do("systemd-analyze", "security", "--threshold=50", "--no-pager", "appliance.service")
 
 
+@LONG
 def test_the_doctor_knows_what_it_needs(machine: Machine) -> None:
     done = machine.run("/opt/appliance/.venv/bin/appliance", "doctor", "--json", timeout_s=60)
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
@@ -431,6 +454,7 @@ def test_the_doctor_knows_what_it_needs(machine: Machine) -> None:
     assert checks["kiosk"]["advice"] == "sudo apt-get install libwayland-egl1"
 
 
+@LONG
 def test_a_user_of_a_desktop_has_it_as_a_service(machine: Machine) -> None:
     """The desktop is a labwc without a kiosk, of a user who is logged in; what it starts then is started."""
     number = machine.do("id", "-u", "owner").strip()
@@ -487,6 +511,7 @@ def _the_doctor_knows_whose_it_is(somebody: Somebody) -> None:
     assert "screen: wayland" in somebody.do("journalctl", *selection, "--no-pager")
 
 
+@LONG
 def test_switching_off_by_its_user(tmp_path: Path) -> None:
     machines = _machine(tmp_path)
     machine = next(machines)
@@ -541,11 +566,18 @@ def test_without_labwc_the_program_draws_by_itself(kiosk: tuple[list[str], dict[
     assert done.stderr.startswith("<5>labwc is not installed")
 
 
-def test_a_compositor_that_does_not_start_is_said(kiosk: tuple[list[str], dict[str, str], Path]) -> None:
+def test_a_compositor_that_does_not_start_is_said(
+    kiosk: tuple[list[str], dict[str, str], Path], tmp_path: Path
+) -> None:
     command, environment, programs = kiosk
-    (programs / "labwc").write_text("#!/bin/sh\nexit 1\n")
-    (programs / "labwc").chmod(0o755)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    (programs / "sleep").unlink()
+    for name, end in (("labwc", "exit 1"), ("sleep", "echo >>slept")):
+        (programs / name).write_text(f"#!/bin/sh\n{end}\n")
+        (programs / name).chmod(0o755)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
     assert (done.returncode, done.stdout) == (1, "")
+    assert (tmp_path / "slept").read_text().count("\n") == 100  # 10 s
     assert done.stderr.startswith("<3>labwc has not started")
     assert done.stderr.count("\n") == 1

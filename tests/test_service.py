@@ -53,6 +53,10 @@ from appliance.__main__ import main
 subprocess.Popen(["/bin/sh", "-c", "trap '' TERM HUP INT; while :; do sleep 100; done"])
 sys.exit(main())
 """
+# The same, and it hears no such signal either.
+_DEAF = _STUCK_CHILD.replace(
+    "sys.exit", "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\nsys.exit"
+)
 # What the service can do, in JSON: for each try None, or what went wrong.
 _PROBE = """
 import ctypes, json, os, socket, sys
@@ -186,14 +190,16 @@ def test_a_process_that_stands_still_is_killed_and_started_again(service: Servic
     assert service.show("MainPID") != first
 
 
-@ONE
-def test_a_stuck_child_does_not_hold_up_the_end(service: Service) -> None:
-    service.set_up(service.program(_STUCK_CHILD))
+@BOTH
+@pytest.mark.parametrize("program", [_STUCK_CHILD, _DEAF], ids=["child", "program and child"])
+def test_what_is_stuck_does_not_hold_up_the_end(service: Service, program: str) -> None:
+    service.set_up(service.program(program))
     service.start()
     group = f"/sys/fs/cgroup{service.show('ControlGroup')}/cgroup.procs"
     assert len(service.machine.do("cat", group).split()) >= 2
     assert service.stop() < STOP_S
     assert service.machine.run("cat", group).stdout == ""
+    assert service.show("Result") == ("success" if program is _STUCK_CHILD else "timeout")
 
 
 @BOTH
