@@ -8,9 +8,11 @@ import json
 import logging
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +25,11 @@ from edge_tpu import compile_model
 
 from appliance.bundle import unpack
 from appliance.convert import Converted, convert, environments
-from appliance.convert.calibration import load_pictures, spread
+from appliance.convert.calibration import find_pictures, load_pictures, spread
 from appliance.convert.edgetpu import ladder
 from appliance.convert.environments import EXPORT, TFLITE, Environment, ensure, find_python
 from appliance.convert.journal import News
-from appliance.convert.steps import METHOD, work_folder
+from appliance.convert.steps import EXPORT_SCRIPT, EXPORT_VARIABLES, METHOD, work_folder
 from appliance.errors import CompilerFailed, ConvertError, TooLittleMapped
 from appliance.invoke.runtime import read_spec
 
@@ -458,6 +460,71 @@ def test_calibration_picture_that_cannot_be_read(tmp_path: Path) -> None:
         load_pictures([tmp_path / "broken.jpg"], (64, 64))
 
 
+def test_calibration_picture_of_more_pixels_than_can_be_read(tmp_path: Path) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    path = tmp_path / "huge.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IEND", b""))
+    with pytest.raises(ConvertError, match=r"huge\.png cannot be read as a picture"):
+        load_pictures([path], (64, 64))
+
+
+def test_calibration_leaves_out_what_is_hidden_or_a_folder(photographs: Path) -> None:
+    (photographs / "._0.png").write_bytes(b"as macOS leaves beside a photograph")
+    (photographs / "more.png").mkdir()
+    assert [path.name for path in find_pictures(photographs)] == [f"{number}.png" for number in range(6)]
+
+
+def test_folder_that_cannot_be_written_to_is_told_before_anything_long(
+    small_disk: Callable[[str], Path], photographs: Path, no_model: Path
+) -> None:
+    out = small_disk("100k")
+    subprocess.run(["mount", "-o", "remount,ro", out], check=True)
+    with pytest.raises(ConvertError, match=rf"^prepare: {out} cannot be written to"):
+        convert(no_model, (64, 64), photographs, out)
+
+
+UNFIT = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from export_raw_head import load
+from ultralytics.nn.tasks import DetectionModel, SegmentationModel, yaml_model_load
+p6 = yaml_model_load("yolov8-seg-p6.yaml")
+for name, model in {
+    "detector": DetectionModel("yolov8n.yaml", verbose=False),
+    "grey": SegmentationModel("yolov8n-seg.yaml", ch=1, verbose=False),
+    "p6": SegmentationModel(p6 | {"scale": "n"}, verbose=False),
+    "fit": SegmentationModel("yolo11n-seg.yaml", verbose=False),
+}.items():
+    path = Path(sys.argv[2], name + ".pt")
+    torch.save({"model": model.half(), "train_args": {}}, path)
+    try:
+        load(path)
+    except SystemExit as refused:
+        print("refused:", refused)
+"""
+
+
+@needs_converter
+@installs
+def test_networks_of_other_kinds_are_refused_with_the_reason(tmp_path: Path) -> None:
+    command = [ensure(EXPORT), "-I", "-c", UNFIT, EXPORT_SCRIPT.parent, tmp_path]
+    done = subprocess.run(
+        command, check=True, timeout=200, text=True, capture_output=True, env=os.environ | EXPORT_VARIABLES
+    )
+    said = [line for line in done.stdout.splitlines() if line.startswith("refused: ")]
+    reasons = [
+        "detector.pt ends in Detect, not in a YOLOv8/YOLO11 segmentation head; give a -seg checkpoint",
+        "grey.pt takes pictures of 1 channels; needed are 3, red, green and blue",
+        "p6.pt has strides (8, 16, 32, 64), 64 box and 32 mask channels; needed are (8, 16, 32), 64 and 32",
+    ]
+    assert said == [f"refused: {reason}" for reason in reasons]
+
+
 def test_calibration_spreads_over_a_large_folder() -> None:
     paths = [Path(f"{number:04}.jpg") for number in range(1000)]
     assert spread(paths, 4) == [paths[0], paths[250], paths[500], paths[750]]
@@ -519,6 +586,21 @@ class TestEnvironment:
         assert ensure(tiny) == python
         assert not (folder / "mark").exists()
         assert (folder / environments.READY).exists()
+
+    def test_who_waits_for_another_process_says_so(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        with environments.locked(tmp_path / "it"):
+            pass
+        assert caplog.text == ""
+        holder = ["flock", tmp_path / "it.lock", "sh", "-c", "echo; sleep 1"]
+        with subprocess.Popen(holder, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            with environments.locked(tmp_path / "it"):
+                assert process.wait(10) == 0
+        assert f"waiting for another process that works on {tmp_path / 'it'}" in caplog.text
 
     def test_failed_installation_names_the_log_and_is_not_ready(
         self, tiny: Environment, tmp_path: Path

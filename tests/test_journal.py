@@ -4,8 +4,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from appliance.convert.journal import Facts, Journal, News, Tick, digest_of_files
@@ -88,6 +90,26 @@ class TestJournal:
         journal = Journal(tmp_path / "absent", lambda news: None)
         with pytest.raises(ConvertError, match=r"^a step: .*a-step\.record\.json cannot be written"):
             journal.step("a step", "does", {}, (), lambda tick: {})
+
+    def test_a_full_disk_is_a_line_that_names_the_step_and_the_folder(
+        self, small_disk: Callable[[str], Path]
+    ) -> None:
+        journal = Journal(small_disk("100k"), lambda news: None)
+
+        def fill(tick: Tick) -> Facts:
+            np.save(journal.folder / "pictures.npy", np.zeros(1_000_000))
+            return {}
+
+        with pytest.raises(ConvertError, match=rf"^a step: in {journal.folder}: ") as caught:
+            journal.step("a step", "does", {}, (), fill)
+        assert len(str(caught.value).splitlines()) == 1
+
+    def test_output_that_nobody_reads_is_no_fault_of_the_step(self, tmp_path: Path) -> None:
+        def show(news: News) -> None:
+            raise BrokenPipeError
+
+        with pytest.raises(BrokenPipeError):
+            self.step(Journal(tmp_path, show))
 
     def test_files_are_told_by_content_and_order(self, tmp_path: Path) -> None:
         a, b, c = (tmp_path / name for name in "abc")

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.capture.photographs import in_folder
 from appliance.data import Frame, Layout, ModelSpec, TensorSpec
 from appliance.errors import ConvertError
 from appliance.preprocess import Preprocessor
@@ -18,10 +19,13 @@ MOST = 100
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """The photographs of a folder, sorted by name. Raises `ConvertError` if there is none."""
+    """The photographs of a folder, by name, hidden ones left out. Raises `ConvertError` if there is none."""
     if not folder.is_dir():
         raise ConvertError(f"calibrate: there is no folder {folder}; give one with photographs")
-    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    try:
+        pictures = [path for path in in_folder(folder) if path.suffix.lower() in SUFFIXES]
+    except OSError as error:
+        raise ConvertError(f"calibrate: the folder {folder} cannot be read: {error.strerror}") from error
     if not pictures:
         raise ConvertError(
             f"calibrate: {folder} holds no .jpg or .png; about 100 varied photographs are needed"
@@ -46,7 +50,10 @@ def load_pictures(paths: list[Path], size_wh: tuple[int, int]) -> NDArray[np.uin
     preprocess = Preprocessor(ModelSpec("calibration", unscaled, (), Layout.RAW_HEAD))
     pictures = np.empty((len(paths), height, width, 3), np.uint8)
     for index, path in enumerate(paths):
-        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        try:
+            bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        except cv2.error:  # more pixels than OpenCV will read
+            bgr = None
         if bgr is None:
             raise ConvertError(f"calibrate: {path} cannot be read as a picture; take it out of the folder")
         rgb = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -96,6 +97,8 @@ def convert(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConvertError(f"prepare: the folder {out} cannot be made: {error.strerror}") from error
+    if not os.access(out, os.W_OK | os.X_OK):  # better said now than after minutes
+        raise ConvertError(f"prepare: {out} cannot be written to: name another folder with --out")
     pythons = told(
         News("prepare", "the two environments"), show, lambda tick: (ensure(EXPORT), ensure(TFLITE))
     )

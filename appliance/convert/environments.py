@@ -145,7 +145,7 @@ def _put_placeholder(python: Path, name: str, version: str) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold `path` for this process alone; another one that wants it waits. Makes its parent.
+    """Hold `path` for this process alone; another one that wants it waits, and says so. Makes its parent.
 
     Raises `ConvertError` if the parent cannot be made or written to.
     """
@@ -158,5 +158,9 @@ def locked(path: Path) -> Iterator[None]:
             "set XDG_CACHE_HOME to a folder that can"
         ) from error
     with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("waiting for another process that works on %s", path)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield

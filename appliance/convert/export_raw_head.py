@@ -81,6 +81,11 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
             f"{path.name} has strides {strides}, {4 * head.reg_max} box and {head.nm} mask channels; "
             f"needed are {STRIDES}, {BOX_CHANNELS} and {MASK_CHANNELS}"
         )
+    channels = next(model.parameters()).shape[1]  # of the first convolution
+    if channels != 3:
+        raise SystemExit(
+            f"{path.name} takes pictures of {channels} channels; needed are 3, red, green and blue"
+        )
     return model, checkpoint
 
 

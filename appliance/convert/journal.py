@@ -71,7 +71,8 @@ class Journal:
     ) -> Facts:
         """Do a step, unless `files` are still what it made out of the same `made_of`. Returns its facts.
 
-        `made_of` holds whatever decides what comes out, as JSON can have it. Raises what `do` raises.
+        `made_of` holds whatever decides what comes out, as JSON can have it. Raises what `do` raises, but
+        `ConvertError` for an `OSError`: the disk is full, or somebody tidied up.
         """
         news = News(name, what)
         key = digest_of(made_of)
@@ -81,7 +82,12 @@ class Journal:
             self.show(replace(news, ended=True, kept=True))
             return kept
         record_file.unlink(missing_ok=True)
-        facts = told(news, self.show, do)
+        try:
+            facts = told(news, self.show, do)
+        except BrokenPipeError:  # nobody reads what is told
+            raise
+        except OSError as error:
+            raise ConvertError(f"{name}: in {self.folder}: {error.strerror or error}") from error
         record = {
             "version": RECORD_VERSION,
             "made_of": key,
