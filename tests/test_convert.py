@@ -467,7 +467,8 @@ def test_calibration_picture_of_more_pixels_than_can_be_read(tmp_path: Path) -> 
 
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     path = tmp_path / "huge.png"
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IEND", b""))
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
     with pytest.raises(ConvertError, match=r"huge\.png cannot be read as a picture"):
         load_pictures([path], (64, 64))
 
