@@ -5,17 +5,19 @@
 #   --model FILE|URL    also install this model (a bundle that `appliance convert` made) and use it
 #   --libedgetpu FILE   use this package of the Edge TPU's library instead of fetching one
 #   --max               the Edge TPU at its highest clock: faster, and hot. You accept its licence thereby
+#   --std               the Edge TPU at its ordinary clock. With neither of the two it stays as it is
 #   --offline FOLDER    take everything from a folder that scripts/bundle made
 #   --uninstall         remove what this script put here; keep configuration, models and recordings
 #   --purge             remove these too
 #
 # May be run again at any time: an upgrade keeps configuration, models and recordings. If anything fails before the
-# last step, what was there before is there still. Exit code: 0, 1 if it failed, 2 if an option is wrong.
+# program is put in place, or the connection breaks, what was there before is there still. Exit code: 0, 1 if it failed,
+# 2 if an option is wrong, 129 or more if a signal ended it.
 set -euo pipefail
 umask 022
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 PYTHONNOUSERSITE=1
 
-SOURCE=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
+SOURCE=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 PROGRAM=/opt/appliance              # a link to the release that is in use
 RELEASES=/opt/appliance-releases    # each with its own environment, so that the old one works until the new one does
 CONFIG=/etc/appliance/config.yaml
@@ -30,20 +32,22 @@ readonly SOURCE PROGRAM RELEASES CONFIG DATA COMMAND GROUPS_OF_USER
 . "$SOURCE/scripts/install-packages"
 # shellcheck source=scripts/install-files
 . "$SOURCE/scripts/install-files"
+# shellcheck source=scripts/install-service
+. "$SOURCE/scripts/install-service"
 
-action=install dry_run='' model='' libedgetpu='' flavour=std offline=''
-doing='nothing yet' placed='' failed='' ours=''
+action=install dry_run='' model='' libedgetpu='' flavour='' offline=''
+doing='nothing yet' placed='' failed='' previous='' owner='' release='' work=''
 notes=()
 undo=()
 
 step() {
   doing=$1
-  echo "== $1"
+  echo "== $1" || true # where nobody listens any more
 }
-say() { echo "   $*"; }
+say() { echo "   $*" || true; }
 warn() {
   notes+=("$*")
-  echo "   warning: $*" >&2
+  echo "   warning: $*" >&2 || true
 }
 die() {
   echo "install.sh: $*" >&2
@@ -66,7 +70,7 @@ read_options() {
         shift
         ;;
       --dry-run) dry_run=yes ;;
-      --max) flavour=max ;;
+      --max | --std) flavour=${option#--} ;;
       --uninstall) action=uninstall ;;
       --purge) action=purge ;;
       -h | --help)
@@ -84,27 +88,45 @@ read_options() {
   fi
   [ -z "$libedgetpu" ] || [ -f "$libedgetpu" ] || wrong_usage "$libedgetpu: there is no such file"
   [ -z "$libedgetpu" ] || libedgetpu=$(readlink -f "$libedgetpu")
+  case $model in
+    "" | *://*) ;;
+    *) [ -f "$model" ] || wrong_usage "$model: there is no such file" ;;
+  esac
 }
 
 # The last of the files that are there; nothing if a pattern found none.
 one_file() { if [ -e "${!#}" ]; then echo "${!#}"; fi; }
 
+# A signal ends it once, however many come.
+end_by_signal() {
+  trap '' HUP INT PIPE TERM
+  exit "$1"
+}
+
 # What has been done is undone, newest first, unless all went well.
 at_the_end() {
   local code=$? i
+  trap '' HUP INT PIPE TERM
   trap - EXIT
-  [ "$code" = 0 ] || echo "install.sh: failed while it did this: $doing" >&2
+  set +e # to the end, even if nobody listens
+  if [ "$code" -gt 128 ]; then
+    echo "install.sh: interrupted while it did this: $doing" >&2
+  elif [ "$code" != 0 ] && [ -z "$failed" ]; then
+    echo "install.sh: failed while it did this: $doing" >&2
+  fi
   for ((i = ${#undo[@]} - 1; i >= 0; i--)); do
     eval "${undo[i]}" || echo "install.sh: this could not be undone: ${undo[i]}" >&2
   done
   if [ "$code" != 0 ] && [ "$action" = install ]; then
     if [ -n "$placed" ]; then
-      echo "install.sh: the program was installed, but not all of the rest was done." >&2
+      echo "install.sh: the program was installed, but not all of the rest was done; run it again for that." >&2
     elif [ -n "$previous" ]; then
       echo "install.sh: the appliance that was here before is unchanged." >&2
     else
       echo "install.sh: nothing was installed, but for packages of the system." >&2
     fi
+  elif [ "$code" != 0 ]; then
+    echo "install.sh: not all was removed; run it again." >&2
   fi
   exit "$code"
 }
@@ -112,6 +134,7 @@ at_the_end() {
 install_all() {
   step "Look at the machine"
   check_machine
+  choose_flavour
   [ -z "$libedgetpu" ] || check_libedgetpu
   step "What will be done"
   plan
@@ -122,39 +145,62 @@ install_all() {
 
   step "Install packages of the system"
   install_packages
+  step "Get the Edge TPU's library"
+  get_libedgetpu
   step "Make the program in $release"
   make_release
+  make_environment
   step "Try the program"
   try_release
-  step "Install the Edge TPU's library"
-  install_libedgetpu
   step "Set up user, configuration and folders"
   set_up_user
   set_up_data
   step "Put it in place"
   put_in_place
-  placed=yes
-  [ -z "$ours" ] || echo "$ours" >"$OURS"
-  undo=("rm -rf $work")
-  [ -z "$model" ] || add_model
-  step "Start it"
-  start
+  undo=("rm -rf $work") placed=yes
+  # From here on all is done to its end, even if the connection breaks.
+  trap '' HUP PIPE
+
+  stop_other_service
   tidy_up
-  step "Look over the installed appliance"
+  reload
+  [ -z "$libedgetpu" ] || add_libedgetpu
+  [ -z "$model" ] || add_model
+  step "Look over the installed appliance, before it is started"
   look_over
-  [ -z "$failed" ] || die "$failed"
+  if takes_screen && is_below_terminal "$FIRST_TERMINAL"; then
+    # From this script, too.
+    sum_up
+    say "In 10 seconds the screen goes to the appliance. To log in here then: Ctrl-Alt-F2; to read the above again: appliance doctor"
+    sleep 10
+    start --no-block
+  else
+    step "Start it"
+    start
+    sum_up
+  fi
+  [ -z "$failed" ] || exit 1
 }
 
-read_options "$@"
-previous=$(readlink "$PROGRAM" || true)
-owner=${SUDO_USER:-} # whose recordings these are
-[ "$owner" != root ] || owner=''
-release=$RELEASES/$(date +%Y%m%d-%H%M%S)
-[ "$(id -u)" = 0 ] || die "run it as root: sudo ./install.sh"
-exec 9>/run/appliance-install.lock
-flock --nonblock 9 || die "another installation is running"
-trap at_the_end EXIT
-case $action in
-  install) install_all ;;
-  *) remove_all ;;
-esac
+main() {
+  read_options "$@"
+  [ "$(id -u)" = 0 ] || die "run it as root: sudo ./install.sh"
+  previous=$(readlink "$PROGRAM" || true)
+  owner=${SUDO_USER:-} # whose recordings these are
+  [ "$owner" != root ] || owner=''
+  release=$RELEASES/$(date +%Y%m%d-%H%M%S)
+  exec 9>/run/appliance-install.lock
+  flock --nonblock 9 || die "another installation is running"
+  trap at_the_end EXIT
+  trap 'end_by_signal 129' HUP
+  trap 'end_by_signal 130' INT
+  trap 'end_by_signal 141' PIPE
+  trap 'end_by_signal 143' TERM
+  case $action in
+    install) install_all ;;
+    *) remove_all ;;
+  esac
+}
+
+# Not when it is read by a test. At the end, since a file that changes while it is run is read on.
+[ "${BASH_SOURCE[0]}" != "$0" ] || main "$@"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
-from roots import Recipe
+from roots import Recipe, Root
 
 from appliance.config import PROJECT_ROOT
 
+INSTALL_S = 300
 WHEELS = {"PIP_FIND_LINKS": "/wheels", "PIP_NO_INDEX": "1"}
 """For the environment of `install.sh` in an `installable` root: pip then needs no network."""
 _LOCKS = {"bookworm": "bookworm", "trixie": "appliance"}
@@ -17,6 +19,74 @@ _BASE = ("python3", "python3-venv", "systemd", "systemd-sysv", "udev", "dbus")
 _FAST = ("/etc/dpkg/dpkg.cfg.d/fast", "force-unsafe-io\n")
 _SCREEN = "labwc seatd libwayland-egl1 libwayland-cursor0 libxkbcommon0 libegl1 libgles2 kbd"
 _MORE = {"bookworm": " libgl1-mesa-dri", "trixie": ""}  # which labwc brings there
+
+# Everything but what apt and dpkg keep for themselves, and what useradd leaves as a copy of the users' files.
+_SNAPSHOT = r"""
+import hashlib, os, re, stat, subprocess, sys
+packaged = set(subprocess.run("dpkg-query -L $(dpkg-query -W -f '${Package} ')", shell=True, text=True,
+                              capture_output=True).stdout.splitlines())
+skip = re.compile("/(proc|sys|dev|run|tmp|root|project|here|wheels|offline"
+                  "|var/(lib/(dpkg|apt|systemd)|cache|log)|etc/(passwd|group|shadow|gshadow|subuid|subgid)-|etc/(ld.so.cache|.pwd.lock))$")
+for folder, folders, files in os.walk("/"):
+    folders[:] = [name for name in folders if not skip.match(os.path.join(folder, name))]
+    for name in folders + files:
+        path = os.path.join(folder, name)
+        if skip.match(path) or path in packaged or path.removeprefix("/usr") in packaged:
+            continue
+        told = os.lstat(path)
+        what = os.readlink(path) if stat.S_ISLNK(told.st_mode) else ""
+        if stat.S_ISREG(told.st_mode) and told.st_size < 1e6:
+            what = hashlib.sha256(open(path, "rb").read()).hexdigest()
+        print(path, oct(told.st_mode), told.st_uid, told.st_gid, what)
+"""
+
+
+class InstallableRoot:
+    """A root that `install.sh` is run in, with packages that stand in for the Edge TPU's library."""
+
+    def __init__(self, root: Root, packages: Path) -> None:
+        self.root = root
+        self._packages = packages
+
+    def run(
+        self, *command: str, environment: Mapping[str, str] | None = None, network: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Any command. The project is in /project, the packages are in /here."""
+        return self.root.run(
+            *command,
+            timeout_s=INSTALL_S,
+            binds={PROJECT_ROOT: "/project", self._packages: "/here"},
+            environment={**WHEELS, **(environment or {})},
+            network=network,
+        )
+
+    def ok(self, *command: str, network: bool = True) -> str:
+        """A command that works; what it says."""
+        done = self.run(*command, network=network)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def fails(
+        self, *command: str, code: int = 1, environment: Mapping[str, str] | None = None, network: bool = True
+    ) -> str:
+        """A command that ends with an error; what it says there."""
+        done = self.run(*command, environment=environment, network=network)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stderr
+
+    def snapshot(self) -> set[str]:
+        """All files, but for those of packages."""
+        return set(self.ok("python3", "-c", _SNAPSHOT).splitlines())
+
+    def release(self) -> str:
+        """The release that is in use."""
+        return self.ok("readlink", "/opt/appliance").strip()
+
+    def library(self) -> str:
+        """Package and version of the Edge TPU's library; empty if there is none."""
+        words = "${db:Status-Status} ${Package} ${Version}\n"
+        found = self.run("dpkg-query", "-W", "-f", words, "libedgetpu1-*").stdout.splitlines()
+        return " ".join(line.removeprefix("installed ") for line in found if line.startswith("installed "))
 
 
 def installable(suite: str, *packages: str) -> Recipe:
@@ -62,9 +132,17 @@ def bundled(suite: str) -> Recipe:
 
 
 def stand_in_package(
-    folder: Path, library: Path, name: str = "libedgetpu1-std", version: str = "16.0tf2.19.1-1.test"
+    folder: Path,
+    library: Path,
+    name: str = "libedgetpu1-std",
+    version: str = "16.0tf2.19.1-1.test",
+    *,
+    fails: bool = False,
 ) -> Path:
-    """A package as the publisher's, with a library of ours; the licence question of -max included."""
+    """A package as the publisher's, with a library of ours; the licence question of -max included.
+
+    `fails`: it cannot be installed.
+    """
     tree = folder / f"{name}-{version}"
     control, libraries = tree / "DEBIAN", tree / "usr/lib" / _TRIPLETS[_architecture()]
     for made in (control, libraries):
@@ -78,6 +156,8 @@ def stand_in_package(
         )
         _script(control / "preinst", "db_get libedgetpu/accepted-eula\n[ $RET = true ]\n")
         _script(control / "postrm", 'if [ "$1" = purge ]; then db_purge; fi\n')
+    if fails:
+        _script(control / "preinst", "false\n")
     made = folder / f"{name}_{version}.deb"
     command = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(made)]
     subprocess.run(command, check=True, timeout=50)

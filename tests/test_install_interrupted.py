@@ -1,0 +1,102 @@
+"""`install.sh`, interrupted: by signals, by a connection that breaks, and by a power cut before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from installing import InstallableRoot, installable
+from quick_install import on_terminal, quick_install
+from roots import MAKE_S, open_root
+
+pytestmark = pytest.mark.timeout(MAKE_S + 120)
+UNDONE = "could not be undone"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> InstallableRoot:
+    (tmp_path / "packages").mkdir()
+    return InstallableRoot(open_root(installable("bookworm"), tmp_path / "root"), tmp_path / "packages")
+
+
+def test_a_signal_undoes_all(machine: InstallableRoot) -> None:
+    nothing = machine.snapshot()
+    for step, signal, code in (
+        ("make_release", "INT", 130),
+        ("set_up_data", "TERM", 143),
+        ("put_in_place", "HUP", 129),
+        ("enable_service", "PIPE", 141),
+    ):
+        said = machine.fails(*quick_install(before=f"interrupt {step} {signal}"), code=code)
+        assert "interrupted while it did this: " in said
+        assert "nothing was installed" in said
+        assert UNDONE not in said
+    assert machine.snapshot() == nothing
+
+    machine.ok(*quick_install())
+    first = machine.snapshot()
+    for step, signal, code in (("make_release", "TERM", 143), ("put_in_place", "HUP", 129)):
+        said = machine.fails(*quick_install(before=f"interrupt {step} {signal}"), code=code)
+        assert "before is unchanged" in said
+        assert UNDONE not in said
+    assert machine.snapshot() == first
+
+
+def test_a_connection_that_breaks(machine: InstallableRoot) -> None:
+    nothing = machine.snapshot()
+    hung_up = on_terminal(*quick_install(before="wait_after put_in_place"), log="/tmp/seen", until="NOW")
+    machine.fails(*hung_up, code=129)
+    assert machine.snapshot() == nothing
+    nobody_reads = 'set -o pipefail; "$@" 2>&1 | head -n 1'
+    machine.fails(
+        "bash", "-c", nobody_reads, "test", *quick_install(before="wrap plan 'sleep 0.2'"), code=141
+    )
+    assert machine.snapshot() == nothing
+
+    # Once it is in place, all the rest is done.
+    hung_up = on_terminal(*quick_install(before="wait_after tidy_up"), log="/tmp/seen", until="NOW")
+    machine.ok(*hung_up)
+    release = machine.release()
+    piped = quick_install(before="wrap tidy_up 'echo NOW; sleep 0.2'")
+    machine.ok("bash", "-c", 'set -o pipefail; "$@" 2>&1 | sed /NOW/q', "test", *piped)
+    assert machine.release() != release
+    assert len(machine.ok("ls", "/opt/appliance-releases").split()) == 1
+
+
+def test_a_signal_once_it_is_in_place(machine: InstallableRoot) -> None:
+    said = machine.fails(*quick_install(before="interrupt tidy_up TERM"), code=143)
+    assert "run it again for that" in said
+    release = machine.release()
+    assert machine.ok("/usr/local/bin/appliance", "--version").strip() == release
+    machine.ok("readlink", "/etc/systemd/system/multi-user.target.wants/appliance.service")
+    machine.ok(*quick_install())
+    assert machine.ok("ls", "/opt/appliance-releases").strip() == machine.release().rpartition("/")[2]
+
+
+def test_packages_that_a_power_cut_left_half_installed(machine: InstallableRoot) -> None:
+    # As dpkg leaves it when it is killed between two packages: apt then refuses all.
+    machine.ok(
+        *("sh", "-c", "sed -n '/^Package: tzdata$/,/^$/p' /var/lib/dpkg/status >/var/lib/dpkg/updates/0000")
+    )
+    machine.ok("sh", "-c", "sed -i 's/^Status: .*/Status: install ok unpacked/' /var/lib/dpkg/updates/0000")
+    refused = machine.fails("apt-get", "-q", "install", "-y", "--no-download", "tzdata", code=100)
+    assert "dpkg was interrupted" in refused
+    said = machine.ok(*quick_install(before="install_packages() { prepare_apt; finish_packages; }"))
+    assert "this is finished first" in said
+    machine.ok("apt-get", "-q", "install", "-y", "--no-download", "tzdata")
+    assert "this is finished first" not in machine.ok(
+        *quick_install(before="wrap prepare_apt finish_packages")
+    )
+
+
+def test_a_card_that_forgets(machine: InstallableRoot) -> None:
+    overlay = "echo console=tty1 overlayroot=tmpfs quiet >/tmp/line; mount --bind /tmp/line /proc/cmdline"
+    said = machine.fails("bash", "-c", f'{overlay}; "$@"', "test", *quick_install())
+    assert "raspi-config" in said
+
+
+def test_uninstalling_leaves_a_clone_of_the_project_alone(machine: InstallableRoot) -> None:
+    machine.ok("mkdir", "/opt/appliance")
+    machine.root.write("/opt/appliance/mine", "mine")
+    machine.ok("/project/install.sh", "--purge")
+    assert machine.ok("cat", "/opt/appliance/mine") == "mine"
