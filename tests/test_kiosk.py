@@ -479,6 +479,7 @@ def test_a_user_of_a_desktop_has_it_as_a_service(machine: Machine) -> None:
     assert somebody.do("systemctl", "--user", "is-active", "appliance.service") == "active\n"
     _await_scene(somebody, (1280, 720))
     _the_doctor_knows_whose_it_is(somebody)
+    _a_start_by_hand_need_not_wait(somebody, f"/run/user/{number}/appliance/attempts.json")
     _press_until(
         somebody,
         "q",
@@ -492,6 +493,18 @@ def test_a_user_of_a_desktop_has_it_as_a_service(machine: Machine) -> None:
     somebody.do("systemctl", "--user", "stop", "appliance.service")
     machine.do("rm", "/etc/systemd/user/appliance.service")
     machine.write("/etc/appliance/config.yaml", _CONFIG)
+
+
+def _a_start_by_hand_need_not_wait(somebody: Somebody, failures: str) -> None:
+    """Even while systemd is about to start it again after many failures, each with its pause."""
+    many = somebody.do("cat", failures).replace('"failures": 1', '"failures": 9')
+    assert '"failures": 9' in many
+    somebody.machine.write(failures, many)
+    somebody.do("systemctl", "--user", "kill", "-s", "KILL", "appliance.service")
+    state = ("systemctl", "--user", "show", "--value", "-p", "SubState", "appliance.service")
+    eventually(lambda: somebody.do(*state) == "auto-restart\n", 5)
+    somebody.do("systemctl", "--user", "restart", "appliance.service")  # returns with READY, within 30 s
+    _await_scene(somebody, (1280, 720))
 
 
 def _the_doctor_knows_whose_it_is(somebody: Somebody) -> None:
