@@ -13,6 +13,7 @@
 # May be run again at any time: an upgrade keeps configuration, models and recordings. If anything fails before the
 # program is put in place, or the connection breaks, what was there before is there still. Exit code: 0, 1 if it failed,
 # 2 if an option is wrong, 129 or more if a signal ended it.
+[ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@" # `sh install.sh`
 set -euo pipefail
 umask 022
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 PYTHONNOUSERSITE=1
@@ -36,7 +37,7 @@ readonly SOURCE PROGRAM RELEASES CONFIG DATA COMMAND GROUPS_OF_USER
 . "$SOURCE/scripts/install-service"
 
 action=install dry_run='' model='' libedgetpu='' flavour='' offline=''
-doing='nothing yet' placed='' failed='' previous='' owner='' release='' work=''
+doing='nothing yet' placed='' failed='' interrupted='' previous='' owner='' release='' work=''
 notes=()
 undo=()
 
@@ -100,6 +101,7 @@ one_file() { if [ -e "${!#}" ]; then echo "${!#}"; fi; }
 # A signal ends it once, however many come.
 end_by_signal() {
   trap '' HUP INT PIPE TERM
+  interrupted=yes
   exit "$1"
 }
 
@@ -109,10 +111,11 @@ at_the_end() {
   trap '' HUP INT PIPE TERM
   trap - EXIT
   set +e # to the end, even if nobody listens
-  if [ "$code" -gt 128 ]; then
+  if [ -n "$interrupted" ]; then
     echo "install.sh: interrupted while it did this: $doing" >&2
-  elif [ "$code" != 0 ] && [ -z "$failed" ]; then
-    echo "install.sh: failed while it did this: $doing" >&2
+  elif [ "$code" != 0 ]; then
+    code=1 # whatever program it was that failed
+    [ -n "$failed" ] || echo "install.sh: failed while it did this: $doing" >&2
   fi
   for ((i = ${#undo[@]} - 1; i >= 0; i--)); do
     eval "${undo[i]}" || echo "install.sh: this could not be undone: ${undo[i]}" >&2

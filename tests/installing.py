@@ -137,11 +137,11 @@ def stand_in_package(
     name: str = "libedgetpu1-std",
     version: str = "16.0tf2.19.1-1.test",
     *,
-    fails: bool = False,
+    preinst: str = "",
 ) -> Path:
     """A package as the publisher's, with a library of ours; the licence question of -max included.
 
-    `fails`: it cannot be installed.
+    `preinst`: a script for it; what it prints must go to standard error.
     """
     tree = folder / f"{name}-{version}"
     control, libraries = tree / "DEBIAN", tree / "usr/lib" / _TRIPLETS[_architecture()]
@@ -156,8 +156,8 @@ def stand_in_package(
         )
         _script(control / "preinst", "db_get libedgetpu/accepted-eula\n[ $RET = true ]\n")
         _script(control / "postrm", 'if [ "$1" = purge ]; then db_purge; fi\n')
-    if fails:
-        _script(control / "preinst", "false\n")
+    if preinst:
+        _script(control / "preinst", f"{preinst}\n")
     made = folder / f"{name}_{version}.deb"
     command = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(made)]
     subprocess.run(command, check=True, timeout=50)

@@ -99,7 +99,7 @@ def _nothing_happens_when_it_is_only_asked(machine: InstallableRoot, before: set
     assert STD in said
     assert "crashes with today's runtimes" in machine.fails(INSTALL, "--libedgetpu", GOOGLES)
     assert "add --max, if you accept" in machine.fails(INSTALL, "--libedgetpu", MAX)
-    assert "unknown option: --sped" in machine.fails(INSTALL, "--sped", code=2)
+    assert "unknown option: --sped" in machine.fails("sh", INSTALL, "--sped", code=2)
     assert "there is no such file" in machine.fails(INSTALL, "--libedgetpu", "/nowhere.deb", code=2)
     assert "--offline FOLDER" in machine.fails(INSTALL, network=False)
     assert "as root" in machine.fails("runuser", "-u", "nobody", "--", INSTALL)

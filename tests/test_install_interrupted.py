@@ -89,6 +89,33 @@ def test_packages_that_a_power_cut_left_half_installed(machine: InstallableRoot)
     )
 
 
+def test_another_apt_that_fetches_its_lists(machine: InstallableRoot) -> None:
+    locks = "file = open('/var/lib/apt/lists/lock', 'w'); fcntl.lockf(file, fcntl.LOCK_EX)"
+    holds = f"import fcntl, time; {locks}; time.sleep(3)"
+    none = "-o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts=/dev/null"
+    before = f"""
+        sleep() {{ command sleep 0.5; }}
+        install_packages() {{ apt_options=({none}); update_lists; }}
+        python3 -c "{holds}" & command sleep 1
+    """
+    said = machine.ok(*quick_install(before=before))
+    assert said.count("this waits for it") == 1
+    # One that fails for another reason is not waited for.
+    before = "install_packages() { apt_options=(-o Dir::Etc::sourcelist=/tmp/list); update_lists; }"
+    machine.root.write("/tmp/list", "deb file:/nowhere ./\n")
+    machine.fails(*quick_install(before=before))
+
+
+def test_what_a_power_cut_left_makes_room(machine: InstallableRoot) -> None:
+    left = "/opt/appliance-releases/20200101-000000"
+    machine.ok("sh", "-c", f"mkdir -p {left} && head -c 50M /dev/zero >{left}/half")
+    free = "df() { printf 'Avail\\n1470M\\n'; }"
+    said = machine.ok(*quick_install(before=f"{free}; wrap make_release '[ ! -e {left} ]'"))
+    assert f"remove {left}/, which an interrupted installation left" in said
+    assert machine.run("ls", left).returncode != 0
+    assert "1470 MB are free" in machine.fails(*quick_install(before=free))
+
+
 def test_a_card_that_forgets(machine: InstallableRoot) -> None:
     overlay = "echo console=tty1 overlayroot=tmpfs quiet >/tmp/line; mount --bind /tmp/line /proc/cmdline"
     said = machine.fails("bash", "-c", f'{overlay}; "$@"', "test", *quick_install())

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from edge_tpu import build_stand_in
 from installing import InstallableRoot, installable, stand_in_package
-from quick_install import quick_install
+from quick_install import on_terminal, quick_install
 from roots import MAKE_S, open_root
 
 pytestmark = pytest.mark.timeout(MAKE_S + 120)
 OLD, GOOD, BROKEN = "16.0tf2.17.1-1.test", "16.0tf2.19.1-1.test", "16.0tf2.19.1-2.broken"
 STD, MAX = f"/here/libedgetpu1-std_{GOOD}.deb", f"/here/libedgetpu1-max_{GOOD}.deb"
+SLOW, SLOW_STD = "16.0tf2.19.1-1.slow", "/here/libedgetpu1-std_16.0tf2.19.1-1.slow.deb"
 OLD_STD, BROKEN_STD = f"/here/libedgetpu1-std_{OLD}.deb", f"/here/libedgetpu1-std_{BROKEN}.deb"
 
 
@@ -24,7 +25,9 @@ def machine(tmp_path: Path) -> InstallableRoot:
     for name in ("libedgetpu1-std", "libedgetpu1-max"):
         stand_in_package(folder, library, name, GOOD)
     stand_in_package(folder, library, "libedgetpu1-std", OLD)
-    stand_in_package(folder, library, "libedgetpu1-std", BROKEN, fails=True)
+    stand_in_package(folder, library, "libedgetpu1-std", BROKEN, preinst="false")
+    slow = "echo NOW >&2; sleep 1; echo and more >&2"
+    stand_in_package(folder, library, "libedgetpu1-std", SLOW, preinst=slow)
     return InstallableRoot(open_root(installable("bookworm"), tmp_path / "root"), folder)
 
 
@@ -68,3 +71,11 @@ def test_one_that_cannot_be_installed(machine: InstallableRoot) -> None:
     # It was there before, so it stays.
     machine.ok(*quick_install("--uninstall"))
     assert machine.library() == f"libedgetpu1-std {OLD}"
+
+
+def test_a_connection_that_breaks_amid_a_package(machine: InstallableRoot) -> None:
+    packages = f"install_packages() {{ prepare_apt; apt_get install -y {SLOW_STD}; }}"
+    hung_up = on_terminal(*quick_install(before=packages), log="/tmp/seen", until="NOW")
+    machine.fails(*hung_up, code=129)
+    assert machine.library() == f"libedgetpu1-std {SLOW}", "not half installed"
+    assert machine.ok("dpkg", "--audit") == ""
