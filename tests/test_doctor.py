@@ -540,6 +540,16 @@ def test_what_to_point_with(tmp_path: Path, devices: list[str], expected: Verdic
             "6 s",
         ),
         ("LoadState=loaded\nActiveState=inactive\nSubState=dead", WARN, "inactive (dead)"),
+        (
+            "LoadState=loaded\nActiveState=inactive\nUnitFileState=enabled\nExecMainStartTimestampMonotonic=0",
+            OK,
+            "not started yet; it starts with the machine",
+        ),
+        (
+            "LoadState=loaded\nActiveState=inactive\nUnitFileState=enabled\nExecMainStartTimestampMonotonic=7",
+            WARN,
+            "inactive (unknown)",
+        ),
         ("", WARN, "not installed"),
     ],
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from appliance.commands import PROJECT_CONFIG, Commands, photograph_count, positive
+from appliance.commands.line import Line, line
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         now_s = time.monotonic()
         if collection.offer(frame):
             last_s = now_s
-            _show(collection.count, options.count)
+            _show(counter, collection.count, options.count)
         elif source.live and not collection.complete and now_s - last_s > _REMINDER_S:
             last_s = now_s
             _log.info(
@@ -73,7 +74,7 @@ def _calibrate(options: argparse.Namespace) -> int:
             stopping.set()
 
     if not collection.complete:
-        with _stopped_by_signals(stopping), _stopped_after(options.seconds, stopping):
+        with _stopped_by_signals(stopping), _stopped_after(options.seconds, stopping), line() as counter:
             stages.capture(source, take, stopping, Metrics(), Notices(), False, failures.append)
     for failure in failures:
         raise failure
@@ -88,12 +89,10 @@ def _next_step(count: int, options: argparse.Namespace) -> str:
     return convert if count >= options.count else f"more of them with the same command, or {convert}"
 
 
-def _show(count: int, of: int) -> None:
+def _show(counter: Line, count: int, of: int) -> None:
     """A line that counts on a terminal, a line each elsewhere; on standard error."""
-    if sys.stderr.isatty():
-        print(
-            f"\rphotograph {count}/{of}\x1b[K", end="\n" if count == of else "", file=sys.stderr, flush=True
-        )
+    if counter.on_terminal:
+        counter.rewrite(f"photograph {count}/{of}", last=count == of)
     else:
         print(f"photograph {count}/{of}", file=sys.stderr, flush=True)
 

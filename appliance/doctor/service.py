@@ -75,8 +75,12 @@ def _running(machine: Machine, name: str, values: dict[str, str]) -> Check:
         return fail(name, words, log)
     if active == "inactive" and under_desktop(machine.root):  # who quits it wants the desktop
         return ok(name, f"not running; it starts with the desktop, or: {systemctl('start', machine.root)}")
-    if active == "inactive":
+    if active == "inactive" and values.get("UnitFileState") != "enabled":
         return warn(name, words, systemctl("enable --now"))
+    if active == "inactive" and values.get("ExecMainStartTimestampMonotonic") == "0":  # as install.sh has it
+        return ok(name, f"not started yet; it starts with the machine, or: {systemctl('start')}")
+    if active == "inactive":
+        return warn(name, words, systemctl("start"))
     return warn(name, words, f"it is about to change; then {log}")
 
 
