@@ -464,7 +464,7 @@ def test_a_reference_is_made_again_for_pictures_of_other_names_and_of_no_detecto
     for name in ("before", "after"):
         folder = tmp_path / name
         folder.mkdir()
-        shutil.copy(photograph, folder / f"{name}.jpg")
+        (folder / f"{name}.jpg").symlink_to(photograph)  # under a name of its own
         pictures, seen = find_pictures(folder, None), list[tuple[str, int, int]]()
         made = make_reference(checkpoints[0], [(64, 64)], pictures, lambda *told: seen.append(told))  # noqa: B023
         assert list(made.runs[64, 64].masks) == [f"{name}.jpg"]

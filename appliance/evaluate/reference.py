@@ -135,7 +135,7 @@ def _run(
     with locked(folder):
         folder.mkdir(exist_ok=True)
         lines, memory, listed = folder / "lines.jsonl", folder / "memory", folder / "pictures.json"
-        listed.write_text(json.dumps([str(picture.path.resolve()) for picture in pictures]))
+        listed.write_text(json.dumps([str(picture.path.absolute()) for picture in pictures]))
         if not memory.exists():
             _cut_partial_line(lines)
             python = ensure(EXPORT)
