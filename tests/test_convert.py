@@ -595,12 +595,24 @@ class TestEnvironment:
         with environments.locked(tmp_path / "it"):
             pass
         assert caplog.text == ""
-        holder = ["flock", tmp_path / "it.lock", "sh", "-c", "echo; sleep 1"]
-        with subprocess.Popen(holder, stdout=subprocess.PIPE) as process:
+        holder = ["flock", tmp_path / "it.lock", "sh", "-c", "echo; read line"]
+        with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin is not None
             assert process.stdout is not None
+            let_go = process.stdin.close
+
+            def when_said(record: logging.LogRecord) -> bool:
+                let_go()
+                return True
+
             process.stdout.readline()
-            with environments.locked(tmp_path / "it"):
-                assert process.wait(10) == 0
+            environments.log.addFilter(when_said)
+            try:
+                with environments.locked(tmp_path / "it"):
+                    process.wait(10)
+            finally:
+                environments.log.removeFilter(when_said)
+                let_go()
         assert f"waiting for another process that works on {tmp_path / 'it'}" in caplog.text
 
     def test_failed_installation_names_the_log_and_is_not_ready(
