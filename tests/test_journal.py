@@ -156,12 +156,16 @@ class TestProcesses:
             (signal.SIGINT, -signal.SIGINT),
             (signal.SIGTERM, 128 + signal.SIGTERM),
             (signal.SIGHUP, 128 + signal.SIGHUP),
+            (signal.SIGQUIT, 128 + signal.SIGQUIT),
         ],
     )
     def test_a_signal_ends_it_and_its_child_too(self, tmp_path: Path, how: signal.Signals, code: int) -> None:
         """As Ctrl-C does that reaches this process only, or a service manager."""
         program = (
-            "import sys; from pathlib import Path\n"
+            "import signal, sys; from pathlib import Path\n"
+            "how = signal.Signals(int(sys.argv[2]))\n"
+            # under nohup it would begin with this ignored
+            "signal.signal(how, signal.default_int_handler if how == signal.SIGINT else signal.SIG_DFL)\n"
             "from appliance.convert.processes import run_logged\n"
             "folder = Path(sys.argv[1])\n"
             "script = 'sleep 60 & echo $$ $! >new; mv new pids; wait'\n"
@@ -169,13 +173,16 @@ class TestProcesses:
             "finally: (folder / 'tidy').touch()\n"
         )
         pids = tmp_path / "pids"
-        command = [sys.executable, "-c", program, tmp_path]
+        command = [sys.executable, "-c", program, tmp_path, str(int(how))]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-            end = time.monotonic() + 20
-            while not pids.exists() and time.monotonic() < end:
-                time.sleep(0.02)
-            process.send_signal(how)
-            assert process.wait(20) == code
+            try:
+                end = time.monotonic() + 20
+                while not pids.exists() and time.monotonic() < end:
+                    time.sleep(0.02)
+                process.send_signal(how)
+                assert process.wait(20) == code
+            finally:
+                process.kill()  # the end of the block waits for it
         assert (tmp_path / "tidy").exists()
         end = time.monotonic() + 20
         for pid in pids.read_text().split():

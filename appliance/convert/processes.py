@@ -117,7 +117,7 @@ def _heeding_signals() -> Iterator[list[int]]:
 
     before: dict[int, _Handler] = {}
     if threading.current_thread() is threading.main_thread():  # which alone may handle signals
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 before[number] = signal.signal(number, note)
     try:
