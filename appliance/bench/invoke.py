@@ -20,13 +20,13 @@ from typing import Final
 
 import numpy as np
 
-from appliance.convert import convert
+from appliance.convert.conversion import quantise
 from appliance.convert.environments import EXPORT, cache_folder, ensure, locked
 from appliance.convert.journal import Facts, Journal, News, Tick, digest_of_files, log_news
 from appliance.convert.processes import run_logged
 from appliance.convert.steps import EXPORT_VARIABLES, checkpoint_sha256, work_folder
 from appliance.download import sha256_of
-from appliance.errors import ConvertError, LossTooGreat
+from appliance.errors import ConvertError
 from appliance.invoke.tflite import TfliteBackend, default_threads
 
 SIZE_WH: Final = (512, 512)
@@ -101,10 +101,7 @@ def random_fastsam(scale: str = "s") -> Path:
             "environment": python.parents[1].name,
         }
         Journal(folder, _show).step(f"random {scale}", "random weights", made_of, (checkpoint,), make)
-        with suppress(LossTooGreat):  # what random weights say does not matter
-            convert(
-                checkpoint, SIZE_WH, PHOTOGRAPHS, folder, show=_show
-            )  # what has changed since, if anything
+        quantise(checkpoint, SIZE_WH, PHOTOGRAPHS, _show)  # what random weights say does not matter
     return checkpoint
 
 

@@ -92,23 +92,18 @@ def convert(
         raise ConvertError(f"prepare: the size {_text(size_wh)} is not made of multiples of {STRIDE}")
     if name is not None and not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         raise ConvertError(f"prepare: {name!r} is no name for a file: letters, digits, '.', '_' and '-' only")
-    photographs = tuple(spread(find_pictures(calibration)))
+    photographs = _chosen(calibration)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConvertError(f"prepare: the folder {out} cannot be made: {error.strerror}") from error
     if not os.access(out, os.W_OK | os.X_OK):  # better said now than after minutes
         raise ConvertError(f"prepare: {out} cannot be written to: name another folder with --out")
-    pythons = told(
-        News("prepare", "the two environments"), show, lambda tick: (ensure(EXPORT), ensure(TFLITE))
-    )
-    sha256 = sha256_of(checkpoint)
+    pythons = _prepare(show)
 
     def attempt(size_wh: tuple[int, int]) -> Converted:
-        work = work_folder(checkpoint, size_wh)
-        with _working_in(work):
-            job = Job(checkpoint, sha256, size_wh, photographs, work, *pythons, Journal(work, show))
-            made = _make(name or _safe(f"{checkpoint.stem}-{_text(size_wh)}"), job)
+        with _working_on(checkpoint, size_wh, photographs, pythons, show) as job:
+            made = _make(name or _name(job), job)
             return told(News("describe", str(out)), show, lambda tick: _leave(made, calibration, out))
 
     if size_wh is not None:
@@ -117,12 +112,38 @@ def convert(
     return ladder.largest(lambda side: attempt((side, side)), sizes)
 
 
-def _make(name: str, job: Job) -> _Made:
-    """Do what takes time."""
+def quantise(checkpoint: Path, size_wh: tuple[int, int], calibration: Path, show: Show = log_news) -> None:
+    """Only leave the float and the int8 TFLite in `work_folder(...)`; nothing is checked or compiled.
+
+    Raises `ConvertError`.
+    """
+    _check_checkpoint(checkpoint)
+    photographs = _chosen(calibration)
+    with _working_on(checkpoint, size_wh, photographs, _prepare(show), show) as job:
+        _quantise(_name(job), job)
+
+
+def _prepare(show: Show) -> tuple[Path, Path]:
+    """The Pythons of the two environments."""
+    return told(News("prepare", "the two environments"), show, lambda tick: (ensure(EXPORT), ensure(TFLITE)))
+
+
+def _chosen(calibration: Path) -> tuple[Path, ...]:
+    return tuple(spread(find_pictures(calibration)))
+
+
+def _quantise(name: str, job: Job) -> tuple[Facts, Facts]:
+    """Leave the float and the int8 model; what was found out at the export and at that."""
     steps.calibrate(job)
     exported = steps.export(job)
     quantised = steps.quantise(job)
     _write(job.float_model.with_suffix(".json"), describe_float(name, job, exported))
+    return exported, quantised
+
+
+def _make(name: str, job: Job) -> _Made:
+    """Do what takes time."""
+    exported, quantised = _quantise(name, job)
     checked = steps.check_all(job, exported["bins"])
     graph = for_edge_tpu.check_graph(job, name)
     compiled = for_edge_tpu.compile_model(job, name) if compiler.installed() else None
@@ -161,6 +182,11 @@ def _leave(made: _Made, calibration: Path, out: Path) -> Converted:
     )
 
 
+def _name(job: Job) -> str:
+    """Of a model that is given none."""
+    return _safe(f"{job.checkpoint.stem}-{_text(job.size_wh)}")
+
+
 def _safe(name: str) -> str:
     """A name that files of a bundle may have."""
     return re.sub(r"[^\w.-]", "_", name, flags=re.ASCII).lstrip("._-") or "model"
@@ -172,14 +198,22 @@ def _text(size_wh: tuple[int, int]) -> str:
 
 
 @contextmanager
-def _working_in(work: Path) -> Iterator[None]:
-    """Have the folder for this process alone."""
+def _working_on(
+    checkpoint: Path,
+    size_wh: tuple[int, int],
+    photographs: tuple[Path, ...],
+    pythons: tuple[Path, Path],
+    show: Show,
+) -> Iterator[Job]:
+    """Have the work folder for this process alone."""
+    work = work_folder(checkpoint, size_wh)
     with locked(work):
         try:
             work.mkdir(exist_ok=True)
         except OSError as error:
             raise ConvertError(f"prepare: {work} cannot be made: {error.strerror}") from error
-        yield
+        sha256 = sha256_of(checkpoint)
+        yield Job(checkpoint, sha256, size_wh, photographs, work, *pythons, Journal(work, show))
 
 
 def _check_checkpoint(checkpoint: Path) -> None:
