@@ -8,7 +8,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -471,6 +472,24 @@ def test_a_reference_is_made_again_for_pictures_of_other_names_and_of_no_detecto
         assert seen[-1] == ("net.pt at 64x64", 1, 1)
     with pytest.raises(EvaluateError, match=r"detector\.pt gives no masks; give a -seg checkpoint \(its log"):
         make_reference(checkpoints[1], [(64, 64)], pictures, lambda what, done, of: None)
+
+
+def fill(disk: Path) -> None:
+    with suppress(OSError), (disk / "full").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1024))
+
+
+def test_a_full_disk_where_the_reference_is_made_is_a_line_that_says_what_to_do(
+    small_disk: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = small_disk("100k")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(disk))
+    fill(disk)
+    pictures = find_pictures(ROOT / "appliance" / "capture" / "photos", 1)
+    with pytest.raises(EvaluateError, match=r"^the reference: in .*No space left.*; make room") as caught:
+        make_reference(DEMO, [(64, 64)], pictures, lambda what, done, of: None)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 AT_BORDER = """

@@ -13,7 +13,8 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -132,11 +133,11 @@ def _run(
     key = hashlib.sha256(known.encode()).hexdigest()[:16]
     what = f"{checkpoint.name} at {size_wh[0]}x{size_wh[1]}"
     folder = cache_folder() / "evaluate" / f"reference-{key}"
-    with locked(folder):
+    with locked(folder), _said_of(folder):
         folder.mkdir(exist_ok=True)
         lines, memory, listed = folder / "lines.jsonl", folder / "memory", folder / "pictures.json"
         listed.write_text(json.dumps([str(picture.path.absolute()) for picture in pictures]))
-        if not memory.exists():
+        if not (memory.exists() and memory.read_text()):  # empty if the disk was full
             _cut_partial_line(lines)
             python = ensure(EXPORT)
             command: list[str | Path] = [
@@ -145,6 +146,20 @@ def _run(
             ]  # fmt: skip
             _watch(command, folder, lines, lambda done: progress(what, done, len(pictures)))
         return [json.loads(line) for line in lines.read_text().splitlines()], int(memory.read_text())
+
+
+@contextmanager
+def _said_of(folder: Path) -> Iterator[None]:
+    """Have an `OSError` be one of the folder: an `EvaluateError` that says what to do."""
+    try:
+        yield
+    except BrokenPipeError:  # nobody reads how far it is
+        raise
+    except OSError as error:
+        raise EvaluateError(
+            f"the reference: in {folder}: {error.strerror or error}; "
+            "make room there, or set XDG_CACHE_HOME to another folder"
+        ) from error
 
 
 def _check_sizes(lines: Sequence[dict[str, Any]], pictures: Sequence[Picture]) -> None:
