@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import itertools
 import json
 import os
@@ -24,6 +25,7 @@ from appliance.capture.scene import Scene
 from appliance.convert import environments
 from appliance.convert.steps import EXPORT_VARIABLES
 from appliance.errors import ApplianceError, EdgeTpuError, EvaluateError, NeedsEdgeTpu, NotCompiled
+from appliance.evaluate import passes
 from appliance.evaluate.chart import by_size
 from appliance.evaluate.evaluation import open_models, sizes_of, told_apart
 from appliance.evaluate.labels import read_polygons
@@ -307,6 +309,21 @@ def test_what_was_done_is_not_done_again_and_the_result_is_the_same(
         for timed in ("latency", "ratio_to_reference", "peak_memory_mb"):
             del figures["models"][0][timed]
     assert first == again
+
+
+@pytest.mark.parametrize("changed", ["tflite runtime", "geometry", "photographs", "tflite"])
+def test_what_was_kept_is_not_that_of_another_runtime_or_other_code(
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = passes._key(DEMO, "cpu")
+    assert passes._key(DEMO, "cpu") == before
+    if changed == "tflite runtime":
+        monkeypatch.setattr(importlib.metadata, "version", lambda package: "0.0.1")
+    else:
+        (module,) = (one for one in passes._CODE if one.__name__.rpartition(".")[2] == changed)
+        monkeypatch.setattr(module, "__file__", str(tmp_path / "other.py"))
+        (tmp_path / "other.py").touch()
+    assert passes._key(DEMO, "cpu") != before
 
 
 @pytest.mark.timeout(180)

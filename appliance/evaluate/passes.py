@@ -7,6 +7,7 @@ says, the picture, the prompts, the backend, and the code that makes them.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,8 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from appliance import layouts, masks, postprocess, preprocess, prompts, refine
+from appliance import geometry, layouts, masks, postprocess, preprocess, prompts, refine
+from appliance.capture import photographs
 from appliance.convert.environments import cache_folder
 from appliance.data import Frame, RawOutputs, Segmentation
 from appliance.durable import write_file
@@ -26,7 +28,7 @@ from appliance.evaluate.masks_rle import Box, Point, Rle, encode
 from appliance.evaluate.matching import Wanted
 from appliance.evaluate.pictures import Picture
 from appliance.evaluate.reference import CONFIDENCE, NMS_IOU, Progress, Scored
-from appliance.invoke import Backend, runtime, sidecar
+from appliance.invoke import Backend, edgetpu, runtime, sidecar, tflite
 from appliance.invoke.choice import choose_backend
 from appliance.invoke.pairs import ModelFile, find_pair, find_plain
 from appliance.invoke.runtime import read, read_spec
@@ -39,7 +41,12 @@ LOOKS: Final = ("guided", "second_look_one", "second_look")
 """The first pass alone, chosen by the prompt; with one run more; with up to two."""
 
 BackendName = Literal["cpu", "edgetpu"]
-_CODE: Final = (layouts, masks, masks_rle, postprocess, preprocess, prompts, refine, runtime, sidecar)
+_CODE: Final = (
+    *(geometry, layouts, masks, masks_rle, photographs, postprocess, preprocess, prompts, refine),
+    *(edgetpu, runtime, sidecar, tflite),
+)
+_RUNTIMES: Final = ("ai-edge-litert", "tflite-runtime")
+"""Packages whose kernels a model may run on: those of another version round otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +140,17 @@ def _key(model: Path, backend: BackendName) -> str:
     code.append(Path(__file__).read_text(encoding="utf-8"))
     file = file_that_runs(model, backend)
     described = repr(read_spec(file.path, file.content))
-    settings = json.dumps([code, backend, CONFIDENCE, NMS_IOU, LEAST_CONFIDENCE, described])
+    runtimes = [_version(package) for package in _RUNTIMES]
+    settings = json.dumps([code, runtimes, backend, CONFIDENCE, NMS_IOU, LEAST_CONFIDENCE, described])
     return hashlib.sha256(file.content + settings.encode()).hexdigest()[:16]
+
+
+def _version(package: str) -> str | None:
+    """Of an installed package."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def answer(segment: Callable[[Frame], RawOutputs], frame: Frame, asked: Sequence[Wanted]) -> Answers:
