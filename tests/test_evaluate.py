@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -182,6 +183,28 @@ def test_polygons_are_filled_and_what_is_wrong_with_them_is_said(tmp_path: Path)
         read_polygons(tmp_path, {"a.jpg": (40, 80)})
     with pytest.raises(EvaluateError, match=r"NAME\.txt"):
         read_polygons(tmp_path, {"c.jpg": (40, 80)})
+
+
+def test_the_demo_models_score_reads_photographs_so_too_and_before_the_training(tmp_path: Path) -> None:
+    """One without polygons has no objects; what is no photograph is left out, a damaged one is told."""
+
+    def check() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, ROOT / "models" / "training" / "score.py", "--check"]
+        return subprocess.run(
+            [*command, "--photographs", tmp_path], capture_output=True, text=True, check=False, timeout=60
+        )
+
+    (tmp_path / "images").mkdir()
+    (tmp_path / "polygons").mkdir()
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / "images" / f"{name}.png"), np.zeros((40, 80, 3), np.uint8))
+    (tmp_path / "images" / "Thumbs.db").write_bytes(b"no picture")
+    (tmp_path / "polygons" / "a.txt").write_text("3 0.25 0 0.5 0 0.5 0.5 0.25 0.5\n")
+    assert check().stdout == "2 photographs, 1 objects\n"
+    (tmp_path / "images" / "c.png").write_bytes(b"no picture")
+    done = check()
+    assert done.returncode == 1
+    assert re.fullmatch(r"score: .*c\.png cannot be read: .*take it out of the folder\n", done.stderr)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Score a TFLite model with the appliance's own preprocess, postprocess and click.
 
     python models/training/score.py models/demo.tflite [--photographs FOLDER] [--json FILE]
+    python models/training/score.py --check --photographs FOLDER
 
 Three measurements: mask AP on generated scenes whose photographs were held out of training; finding and
 clicking objects on the scene that the appliance shows; and, if a folder is given, mask AP on photographs:
-`images/NAME.jpg`, and for each `polygons/NAME.txt`, an instance a line: its class, then x y pairs in 0..1.
+`images/NAME.jpg`, and `polygons/NAME.txt`, an instance a line: its class, then x y pairs in 0..1. One without
+has no objects. `--check` only says whether they can all be read.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from photographs import held_out
@@ -29,6 +30,10 @@ from appliance.capture.scene import Scene
 from appliance.coco import instances
 from appliance.config import Config
 from appliance.data import Frame, RawOutputs, RgbImage, Segmentation
+from appliance.errors import ApplianceError, SourceUnreadable
+from appliance.evaluate.labels import read_polygons
+from appliance.evaluate.masks_rle import decode
+from appliance.evaluate.pictures import find_pictures
 from appliance.invoke.tflite import TfliteBackend
 from appliance.masks import full_mask
 from appliance.postprocess import postprocess
@@ -84,19 +89,17 @@ def held_out_scenes(count: int) -> Iterator[Pictured]:
 
 
 def labelled_photographs(folder: Path) -> Iterator[Pictured]:
-    """`images/` has the photographs, `polygons/` an instance a line: its class, then x y pairs in 0..1."""
-    for path in sorted((folder / "images").iterdir()):
-        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        assert bgr is not None, path
-        height, width = bgr.shape[:2]
-        masks = []
-        for line in (folder / "polygons" / f"{path.stem}.txt").read_text().splitlines():
-            corners = np.array(line.split()[1:], np.float64).reshape(-1, 2) * (width, height)
-            filled = np.zeros((height, width), np.uint8)
-            cv2.fillPoly(filled, [np.rint(corners).astype(np.int32)], 1)
-            if filled.any():
-                masks.append(filled.astype(np.bool_))
-        yield Pictured(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8), masks)
+    """`images/` has the photographs, `polygons/` their objects, as `appliance evaluate` reads them.
+
+    Raises `SourceMissing`, `SourceUnreadable`, `EvaluateError`.
+    """
+    pictures = find_pictures(folder / "images", None)
+    sizes_hw = {picture.name: picture.size_hw for picture in pictures}
+    polygons = read_polygons(folder / "polygons", sizes_hw)
+    if not any(polygons.values()):
+        raise SourceUnreadable(f"{folder / 'polygons'} has no objects on these photographs")
+    for picture in pictures:
+        yield Pictured(picture.rgb(), [decode(mask) for mask in polygons[picture.name]])
 
 
 def average_precision(segment: Segmenter, pictures: Iterable[Pictured]) -> dict[str, float]:
@@ -179,14 +182,24 @@ def finding_and_clicking(
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Score a TFLite model.")
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, nargs="?")
     parser.add_argument("--photographs", type=Path, help="a folder with images/ and polygons/")
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--pictures", type=int, default=300, help="of the live scene")
     parser.add_argument("--every", type=int, default=1, help="take only every n-th of them")
     parser.add_argument("--seed", type=int, default=Config().scene.seed, help="of the live scene")
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--check", action="store_true", help="only read the photographs of the folder")
     options = parser.parse_args()
+    if options.check and options.photographs:
+        try:
+            objects = [len(pictured.masks) for pictured in labelled_photographs(options.photographs)]
+        except ApplianceError as error:
+            raise SystemExit(f"score: {error}") from error
+        print(f"{len(objects)} photographs, {sum(objects)} objects")
+        return
+    if options.check or options.model is None:
+        parser.error("give a model, or --check and --photographs")
     segment = Segmenter(options.model)
     figures = {
         "held_out_scenes": average_precision(segment, held_out_scenes(options.scenes)),
