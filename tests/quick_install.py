@@ -10,6 +10,7 @@ from __future__ import annotations
 _PROGRAM = r"""#!/bin/sh
 case $1 in
     run) systemd-notify --ready; exec sleep infinity ;;
+    models) echo "added" ;;
     doctor) echo "the doctor finds the service $(systemctl is-active appliance 2>/dev/null)" ;;
     --version) readlink /opt/appliance ;;
 esac
@@ -41,13 +42,20 @@ _ON_TERMINAL = r"""
 import os, pty, sys
 pid, terminal = pty.fork()
 if pid == 0:
-    os.execvp(sys.argv[3], sys.argv[3:])
+    os.execvp(sys.argv[4], sys.argv[4:])
 seen = b""
 with open(sys.argv[1], "wb", buffering=0) as log:
     while sys.argv[2].encode() not in seen:
         new = os.read(terminal, 4096)
         log.write(new)
         seen += new
+    if sys.argv[3] == "ctrl-c":
+        os.write(terminal, b"\x03")
+        try:
+            while new := os.read(terminal, 4096):
+                log.write(new)
+        except OSError:  # all have gone
+            pass
 os.close(terminal)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
@@ -60,9 +68,9 @@ def quick_install(*options: str, before: str = "", project: str = "/project") ->
     return ("env", *environment, "bash", "-c", script, "install.sh", *options)
 
 
-def on_terminal(*command: str, log: str, until: str) -> tuple[str, ...]:
+def on_terminal(*command: str, log: str, until: str, then: str = "hang up") -> tuple[str, ...]:
     """The command on a terminal of its own, that hangs up once it has shown `until`. Ends with its exit code.
 
-    `log`: a file that gets what was seen.
+    `log`: a file that gets what was seen. `then`: "ctrl-c" for that key instead.
     """
-    return ("python3", "-c", _ON_TERMINAL, log, until, *command)
+    return ("python3", "-c", _ON_TERMINAL, log, until, then, *command)

@@ -54,8 +54,11 @@ def test_a_connection_that_breaks(machine: InstallableRoot) -> None:
     assert machine.snapshot() == nothing
 
     # Once it is in place, all the rest is done.
-    hung_up = on_terminal(*quick_install(before="wait_after tidy_up"), log="/tmp/seen", until="NOW")
-    machine.ok(*hung_up)
+    machine.root.write("/tmp/model.tar", "a model")
+    attention = "wrap look_over 'echo \"${notes[*]-}\" >/tmp/notes'"
+    install = quick_install("--model", "/tmp/model.tar", before=f"wait_after tidy_up; {attention}")
+    machine.ok(*on_terminal(*install, log="/tmp/seen", until="NOW"))
+    assert "needs your attention" not in machine.ok("cat", "/tmp/notes")
     release = machine.release()
     piped = quick_install(before="wrap tidy_up 'echo NOW; sleep 0.2'")
     machine.ok("bash", "-c", 'set -o pipefail; "$@" 2>&1 | sed /NOW/q', "test", *piped)

@@ -79,3 +79,13 @@ def test_a_connection_that_breaks_amid_a_package(machine: InstallableRoot) -> No
     machine.fails(*hung_up, code=129)
     assert machine.library() == f"libedgetpu1-std {SLOW}", "not half installed"
     assert machine.ok("dpkg", "--audit") == ""
+
+
+def test_ctrl_c_amid_a_package(machine: InstallableRoot) -> None:
+    packages = f"install_packages() {{ prepare_apt; apt_get install -y {SLOW_STD}; }}"
+    pressed = on_terminal(*quick_install(before=packages), log="/tmp/seen", until="NOW", then="ctrl-c")
+    machine.fails(*pressed, code=130)
+    assert machine.library() == f"libedgetpu1-std {SLOW}", "not half installed"
+    assert machine.ok("dpkg", "--audit") == ""
+    seen = machine.ok("cat", "/tmp/seen")
+    assert seen.index("and more") < seen.index("interrupted while it did this: Install packages")
