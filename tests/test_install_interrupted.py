@@ -92,6 +92,75 @@ def test_packages_that_a_power_cut_left_half_installed(machine: InstallableRoot)
     )
 
 
+def test_packages_that_a_power_cut_left_without_what_they_need(machine: InstallableRoot) -> None:
+    control = (
+        "Package: {0}\\nVersion: 1\\nArchitecture: all\\nMaintainer: T <t@example.org>\\nDescription: t\\n{1}"
+    )
+    for name, needs in (("one", "Depends: two\\n"), ("two", "")):
+        text = control.format(name, needs)
+        machine.ok(
+            "bash",
+            "-ec",
+            f"mkdir -p /tmp/{name}/DEBIAN /tmp/debs; printf '{text}' >/tmp/{name}/DEBIAN/control\n"
+            f"dpkg-deb --build /tmp/{name} /tmp/debs\nfile=$(ls /tmp/debs/{name}_*)\n"
+            f"{{ printf '{text}'; echo Filename: ./${{file##*/}}; echo Size: $(stat -c %s $file)\n"
+            "echo SHA256: $(sha256sum $file | cut -d' ' -f1); echo; } >>/tmp/debs/Packages",
+        )
+    machine.root.write("/tmp/list", "deb [trusted=yes] file:/tmp/debs ./\n")
+    # apt has come as far as the first of the two.
+    machine.ok("sh", "-c", "mkdir -p /tmp/lists/partial && dpkg --unpack /tmp/debs/one_*")
+    assert "one" in machine.ok("dpkg", "--audit")
+    lists = (
+        "-o Dir::Etc::sourcelist=/tmp/list -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists=/tmp/lists"
+    )
+    before = f"install_packages() {{ apt_options=({lists}); finish_packages; }}"
+    assert "half installed still" not in machine.ok(*quick_install(before=before))
+    assert (
+        machine.ok("dpkg-query", "-W", "-f", "${db:Status-Status} ", "one", "two") == "installed installed "
+    )
+
+
+def test_another_apt_amid_its_work(machine: InstallableRoot) -> None:
+    """What looks half installed then is none of ours."""
+    half = "/var/lib/dpkg/updates/0000"
+    machine.ok("sh", "-c", f"sed -n '/^Package: tzdata$/,/^$/p' /var/lib/dpkg/status >{half}")
+    locks = "file = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(file, fcntl.LOCK_EX)"
+    works = f"import fcntl, os, time; {locks}; time.sleep(3); os.remove('{half}')"
+    before = f"""
+        install_packages() {{ prepare_apt; finish_packages; }}
+        python3 -c "{works}" & sleep 1
+    """
+    assert "this is finished first" not in machine.ok(*quick_install(before=before))
+
+
+def test_a_mirror_that_does_not_answer(machine: InstallableRoot) -> None:
+    machine.root.write("/tmp/list", "deb [trusted=yes] http://127.0.0.1:9/ ./\n")
+    machine.ok("mkdir", "-p", "/tmp/lists/partial")
+    script = """
+        . <(sed -n '/^install_packages() {/,/^}/p' /project/scripts/install-packages)
+        packages_if_known() { echo no-such-package; }
+        prepare_apt() {
+          apt_options=(-o Dir::Etc::sourcelist=/tmp/list -o Dir::Etc::sourceparts=/dev/null
+            -o Dir::State::lists=/tmp/lists -o Dir::Cache::pkgcache=
+            -o Acquire::http::Proxy=DIRECT -o Acquire::Retries=0)
+        }
+        packages() { echo python3; }
+    """
+    said = machine.fails(*quick_install(before=script))
+    assert "knows not all that is wanted; try again later" in said
+    # It does not keep one from an upgrade that was without it before.
+    machine.ok(*quick_install())
+    assert "older ones will do" in machine.ok(*quick_install(before=script))
+
+
+def test_a_camera_that_comes_later(machine: InstallableRoot) -> None:
+    machine.ok(*quick_install())
+    machine.ok("sed", "-i", "s/^source: .*/source: scene/", "/etc/appliance/config.yaml")
+    assert "still come from the generated scene" not in machine.ok(*quick_install())
+    said = machine.ok(*quick_install(before="wrap prepare_apt 'is_installed() { :; }'"))
+    assert "still come from the generated scene" in said
+
+
 def test_another_apt_that_fetches_its_lists(machine: InstallableRoot) -> None:
     locks = "file = open('/var/lib/apt/lists/lock', 'w'); fcntl.lockf(file, fcntl.LOCK_EX)"
     holds = f"import fcntl, time; {locks}; time.sleep(3)"
