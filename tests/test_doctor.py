@@ -634,7 +634,7 @@ def test_the_groups_of_a_desktops_user(tmp_path: Path) -> None:
     assert verdict(check) is WARN
     assert check is not None
     assert check.words == "pi is not in appliance"
-    assert "log out and in again" in check.advice
+    assert check.advice == "sudo usermod -aG appliance pi, and restart the machine"
     assert service.rights(machine, "root") is None
 
 

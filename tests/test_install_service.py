@@ -61,6 +61,7 @@ def test_a_service_of_the_system_and_one_of_a_user(machine: Machine) -> None:
     machine.do("rm", "/etc/appliance/config.yaml")
     said = _install(machine)
     assert "then systemctl --user restart appliance" in said
+    assert "it starts with the desktop: restart the machine" in said
     assert "finds the service inactive" in said
     assert machine.do("systemctl", "show", "-P", "LoadState", "appliance") == "not-found\n"
     assert "appliance" not in machine.do("systemctl", "list-units", "--all", "--plain", "appliance.service")

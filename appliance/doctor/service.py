@@ -106,7 +106,8 @@ def rights(machine: Machine, user: str | None = None) -> Check | None:
     if not missing:
         return ok("service's user", f"{user}, in the groups {', '.join(needed)}")
     words = f"{user} is not in {', '.join(missing)}"
-    then = "log out and in again" if under_desktop(machine.root) else "restart it"
+    # A user's systemd keeps the groups of its start, and may outlive a logout.
+    then = "restart the machine" if under_desktop(machine.root) else "restart it"
     return warn("service's user", words, f"sudo usermod -aG {','.join(missing)} {user}, and {then}")
 
 
