@@ -92,7 +92,10 @@ def test_a_service_of_the_system_and_one_of_a_user(machine: Machine) -> None:
     assert _state(machine, "appliance") == "inactive"
     machine.do("systemctl", "-q", "enable", "--now", "appliance")
 
-    said = machine.do(*_command("--uninstall"), timeout_s=RUN_S)
+    ended = machine.run(*_command("--uninstall", before="wrap reload 'kill -TERM $$'"), timeout_s=RUN_S)
+    assert ended.returncode == 143
+    assert _state(machine, "getty@tty1") == "inactive"
+    machine.do(*_command("--uninstall"), timeout_s=RUN_S)
     eventually(lambda: _state(machine, "getty@tty1") == "active", 10)
     assert _state(machine, "appliance") == "inactive"
     assert _ours(machine) == set()
