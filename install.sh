@@ -176,10 +176,11 @@ install_all() {
     sum_up
     say "In 10 seconds the screen goes to the appliance. To log in here then: Ctrl-Alt-F2; to read the above again: appliance doctor"
     sleep 10
-    start --no-block
+    start --no-block # the old release may still run when this ends, so the next installation removes it
   else
     step "Start it"
     start
+    remove_old_releases
     sum_up
   fi
   [ -z "$failed" ] || exit 1

@@ -183,7 +183,7 @@ def test_what_a_power_cut_left_makes_room(machine: InstallableRoot) -> None:
     machine.ok("sh", "-c", f"mkdir -p {left} && head -c 50M /dev/zero >{left}/half")
     free = "df() { printf 'Avail\\n1470M\\n'; }"
     said = machine.ok(*quick_install(before=f"{free}; wrap make_release '[ ! -e {left} ]'"))
-    assert f"remove {left}/, which an interrupted installation left" in said
+    assert f"remove {left}/, which is no longer used" in said
     assert machine.run("ls", left).returncode != 0
     assert "1470 MB are free" in machine.fails(*quick_install(before=free))
 

@@ -46,8 +46,11 @@ def test_a_service_of_the_system_and_one_of_a_user(machine: Machine) -> None:
     assert said.index("Look over") < said.index("finds the service inactive") < said.index("Start it")
     assert "Ctrl-Alt-F2" in said
     assert (_state(machine, "appliance"), _state(machine, "getty@tty1")) == ("active", "inactive")
-    first = _main_process(machine)
-    assert "finds the service active" in _install(machine)
+    first, release = _main_process(machine), machine.do("readlink", "/opt/appliance").strip()
+    # The old program is there for as long as it runs.
+    before = f"wrap look_over '[ -x {release}/.venv/bin/appliance ]'"
+    assert "finds the service active" in _install(machine, before=before)
+    assert machine.run("ls", release).returncode != 0
     assert _main_process(machine) != first
 
     # A desktop comes.
@@ -116,6 +119,16 @@ def test_at_the_terminal_that_is_taken_away(machine: Machine) -> None:
     seen = machine.do("cat", "/root/seen")
     assert seen.index("finds the service inactive") < seen.index("== Installed") < seen.index("Ctrl-Alt-F2")
     assert "could not be undone" not in seen
+    # A second time: the old release runs until the new one is started, and the next installation removes it.
+    old = machine.do("readlink", "/opt/appliance").strip()
+    machine.do("rm", "/root/code")
+    machine.do("systemctl", "stop", "appliance")
+    machine.do("systemctl", "start", "getty@tty1")
+    eventually(lambda: machine.run("cat", "/root/code").stdout == "ended with 0\n", RUN_S)
+    assert machine.do("readlink", "/opt/appliance").strip() != old
+    machine.do("ls", f"{old}/.venv/bin/appliance")
+    assert f"remove {old}/, which is no longer used" in _install(machine)
+    assert len(machine.do("ls", "/opt/appliance-releases").split()) == 1
 
 
 def _command(*options: str, before: str = "") -> tuple[str, ...]:
@@ -128,8 +141,8 @@ def _service(write: Callable[[str, str], None], path: str, command: str) -> None
     write(path, f"[Service]\nExecStart={command}\n{rest}")
 
 
-def _install(machine: Machine) -> str:
-    done = machine.run(*_command(), timeout_s=RUN_S)
+def _install(machine: Machine, before: str = "") -> str:
+    done = machine.run(*_command(before=before), timeout_s=RUN_S)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
