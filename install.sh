@@ -206,5 +206,9 @@ main() {
   esac
 }
 
-# Not when it is read by a test. At the end, since a file that changes while it is run is read on.
-[ "${BASH_SOURCE[0]}" != "$0" ] || main "$@"
+# Not when it is read by a test. Ends within what is read as one, since the shell would read on in a file that has
+# changed meanwhile.
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+  main "$@"
+  exit
+fi

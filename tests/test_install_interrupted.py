@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from quick_install import on_terminal, quick_install
 from roots import MAKE_S, open_root
 
 pytestmark = pytest.mark.timeout(MAKE_S + 120)
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
 UNDONE = "could not be undone"
 
 
@@ -199,3 +201,18 @@ def test_uninstalling_leaves_a_clone_of_the_project_alone(machine: InstallableRo
     machine.root.write("/opt/appliance/mine", "mine")
     machine.ok("/project/install.sh", "--purge")
     assert machine.ok("cat", "/opt/appliance/mine") == "mine"
+
+
+def test_a_script_that_changes_while_it_runs_is_not_read_on(tmp_path: Path) -> None:
+    """As when the project is updated meanwhile."""
+    script = (PROJECT_ROOT / "install.sh").read_text()
+    end = script.index("# Not when it is read by a test.")
+    changing = 'main() { echo "echo read on; exit 7" >>"$0"; }\n'
+    (tmp_path / "install.sh").write_text(script[:end] + changing + script[end:])
+    (tmp_path / "scripts").mkdir()
+    for part in PROJECT_ROOT.glob("scripts/install-*"):
+        (tmp_path / "scripts" / part.name).write_bytes(part.read_bytes())
+    done = subprocess.run(
+        ["bash", tmp_path / "install.sh"], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
