@@ -26,7 +26,11 @@ _BOOT = """
 umount -l /sys/fs/cgroup/* 2>/dev/null || true
 umount -l /sys/fs/cgroup 2>/dev/null || true
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-find /sys/fs/cgroup/appliancetest.* -depth -type d -exec rmdir {} + 2>/dev/null || true
+for old in /sys/fs/cgroup/appliancetest.*; do
+    # Those of tests that run meanwhile have processes in them.
+    grep -qs '^populated 0' "$old/cgroup.events" || continue
+    find "$old" -depth -type d -exec rmdir {} + 2>/dev/null || true
+done
 until group=$(mktemp -d /sys/fs/cgroup/appliancetest.XXXXXX) && echo 0 >"$group/cgroup.procs"; do :; done
 mount -t tmpfs tmpfs /run; mkdir -p /run/systemd
 # The numbers of processes in it are others than outside: systemd-nspawn looks its child up.

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -541,11 +542,6 @@ def test_what_to_point_with(tmp_path: Path, devices: list[str], expected: Verdic
         ),
         ("LoadState=loaded\nActiveState=inactive\nSubState=dead", WARN, "inactive (dead)"),
         (
-            "LoadState=loaded\nActiveState=inactive\nUnitFileState=enabled\nExecMainStartTimestampMonotonic=0",
-            OK,
-            "not started yet; it starts with the machine",
-        ),
-        (
             "LoadState=loaded\nActiveState=inactive\nUnitFileState=enabled\nExecMainStartTimestampMonotonic=7",
             WARN,
             "inactive (unknown)",
@@ -561,6 +557,19 @@ def test_the_service(tmp_path: Path, said: str, expected: Verdict, words: str) -
     check = service.state(Machine(root=tmp_path, environment=environment))
     assert verdict(check) is expected
     assert words in check.words
+
+
+@pytest.mark.parametrize(("up_s", "expected"), [(3600, OK), (0.001, WARN)])
+def test_a_service_that_has_just_been_installed(tmp_path: Path, up_s: float, expected: Verdict) -> None:
+    """Else it should have been started with the machine."""
+    put_pi(tmp_path)
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    said = "LoadState=loaded\nActiveState=inactive\nUnitFileState=enabled\nExecMainStartTimestampMonotonic=0"
+    environment = put_command(tmp_path, "systemctl", said)
+    write(tmp_path / "etc/systemd/system/appliance.service", "")
+    write(tmp_path / "proc/uptime", f"{up_s} 1.0\n")
+    time.sleep(0.01)
+    assert verdict(service.state(Machine(root=tmp_path, environment=environment))) is expected
 
 
 def _desktop(root: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
+import time
 from pathlib import Path
 
 from appliance.doctor.checks import Check, fail, ok, warn
 from appliance.doctor.machine import Machine
 
 UNIT = "appliance.service"
+_UNIT_FILE = Path("etc/systemd/system") / UNIT
 _USER_UNIT = Path("etc/systemd/user") / UNIT
 _GROUPS = ("video", "render", "input", "plugdev")
 _USERS_GROUPS = ("video", "render", "plugdev", "appliance")
@@ -77,11 +79,22 @@ def _running(machine: Machine, name: str, values: dict[str, str]) -> Check:
         return ok(name, f"not running; it starts with the desktop, or: {systemctl('start', machine.root)}")
     if active == "inactive" and values.get("UnitFileState") != "enabled":
         return warn(name, words, systemctl("enable --now"))
-    if active == "inactive" and values.get("ExecMainStartTimestampMonotonic") == "0":  # as install.sh has it
+    never_ran = values.get("ExecMainStartTimestampMonotonic") == "0"
+    if active == "inactive" and never_ran and _is_newer_than_this_start(machine):  # as install.sh has it
         return ok(name, f"not started yet; it starts with the machine, or: {systemctl('start')}")
     if active == "inactive":
         return warn(name, words, systemctl("start"))
     return warn(name, words, f"it is about to change; then {log}")
+
+
+def _is_newer_than_this_start(machine: Machine) -> bool:
+    """Whether it was installed after the machine was started."""
+    up = machine.text("proc/uptime").split()
+    try:
+        installed_s = (machine.root / _UNIT_FILE).stat().st_mtime
+    except OSError:
+        return False
+    return bool(up) and installed_s > time.time() - float(up[0])
 
 
 def rights(machine: Machine, user: str | None = None) -> Check | None:
