@@ -9,6 +9,8 @@ from desktop import desktop
 from edge_tpu import build_stand_in, compile_model, record_outputs
 
 from appliance.config import PROJECT_ROOT
+from appliance.convert.environments import find_python
+from appliance.errors import ConvertError
 
 
 @pytest.fixture
@@ -29,6 +31,15 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield mount
     for folder in mounted:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def converter() -> None:
+    """TensorFlow's converter exists for some Pythons only, and a system may have no such one."""
+    try:
+        find_python()
+    except ConvertError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -7,26 +7,17 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from converting import new_cache
 
 from appliance.__main__ import main
 from appliance.bench import invoke
 from appliance.bench.invoke import bench_invoke, converted, random_fastsam
-from appliance.convert import environments
 from appliance.convert.journal import News
 from appliance.convert.steps import work_folder
 from appliance.download import sha256_of
 from appliance.errors import ConvertError
 
 KEYS = ["torch_1024_ms", "torch_512_ms", "float_512_ms", "int8_512_ms", "ratio_to_torch_1024"]
-
-
-@pytest.fixture
-def converter() -> None:
-    """TensorFlow's converter exists for some Pythons only, and a system may have no such one."""
-    try:
-        environments.find_python()
-    except ConvertError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.usefixtures("converter")
@@ -101,11 +92,9 @@ def test_what_torch_says_about_a_damaged_checkpoint_is_passed_on(
     broken = tmp_path / "broken.pt"
     with zipfile.ZipFile(broken, "w") as archive:
         archive.writestr("archive/data.pkl", b"not a pickle")
-    installed = environments.cache_folder() / "envs"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    new_cache(tmp_path, monkeypatch)
     work = work_folder(broken, (512, 512))
     work.mkdir(parents=True)
-    (environments.cache_folder() / "envs").symlink_to(installed)
     for model in models:
         (work / model.name).symlink_to(model)
     (work / "quantise.record.json").touch()

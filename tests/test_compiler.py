@@ -8,13 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from converting import wait_for_the_end, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -199,28 +198,13 @@ def test_the_last_try_of_a_search_counts(stand_in: StandIn) -> None:
     assert stand_in.compile().op_map == {"edge_tpu": 83, "cpu": 0}
 
 
-def alive(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def test_one_that_hangs_is_ended_with_its_child(stand_in: StandIn, tmp_path: Path) -> None:
     processes = tmp_path / "processes"
     stand_in.play("hang", processes=str(processes))
     with pytest.raises(CompilerFailed, match=r"was not done with .* after 3 s: try a smaller --size"):
         stand_in.compile(timeout_s=3)
     parent, child = map(int, processes.read_text().split())
-    wait_until(lambda: not alive(parent) and not alive(child))
+    wait_for_the_end(parent, child)
     assert names(stand_in.folder) == {"net.tflite", "net_edgetpu.log"}
 
 
@@ -235,7 +219,7 @@ def test_nothing_runs_on_when_the_user_interrupts(stand_in: StandIn, tmp_path: P
     with pytest.raises(KeyboardInterrupt):
         stand_in.compile(tick=interrupt)
     parent, child = map(int, processes.read_text().split())
-    wait_until(lambda: not alive(parent) and not alive(child))
+    wait_for_the_end(parent, child)
     assert names(stand_in.folder) == {"net.tflite"}
 
 
@@ -254,7 +238,7 @@ def test_nothing_runs_on_or_stays_when_it_is_to_end(stand_in: StandIn, tmp_path:
         process.terminate()
         assert process.wait(20) == 128 + signal.SIGTERM
     parent, child = map(int, processes.read_text().split())
-    wait_until(lambda: not alive(parent) and not alive(child))
+    wait_for_the_end(parent, child)
     assert names(stand_in.folder) == {"net.tflite"}
 
 

@@ -27,7 +27,7 @@ from appliance.bundle import unpack
 from appliance.convert import Converted, convert, environments
 from appliance.convert.calibration import find_pictures, load_pictures, spread
 from appliance.convert.edgetpu import ladder
-from appliance.convert.environments import EXPORT, TFLITE, Environment, ensure, find_python
+from appliance.convert.environments import EXPORT, TFLITE, Environment, ensure
 from appliance.convert.journal import News
 from appliance.convert.steps import EXPORT_SCRIPT, EXPORT_VARIABLES, METHOD, work_folder
 from appliance.errors import CompilerFailed, ConvertError, TooLittleMapped
@@ -40,15 +40,6 @@ needs_shared = pytest.mark.skipif(
 )
 installs = pytest.mark.timeout(900)
 needs_converter = pytest.mark.usefixtures("converter")
-
-
-@pytest.fixture
-def converter() -> None:
-    """TensorFlow's converter exists for some Pythons only, and a system may have no such one."""
-    try:
-        find_python()
-    except ConvertError as error:
-        pytest.skip(str(error))
 
 
 MAKE_CHECKPOINT = """
@@ -255,12 +246,8 @@ def make_small(folder: Path, architecture: str) -> Small:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
+def small(converter: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
     """Of YOLOv8's kind, for all tests together."""
-    try:
-        find_python()
-    except ConvertError as error:
-        pytest.skip(str(error))
     made = make_small(tmp_path_factory.mktemp("small"), "yolov8n-seg.yaml")
     yield made
     remove_work(made.checkpoint, (128, 96))

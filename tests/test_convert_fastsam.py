@@ -11,20 +11,16 @@ import pytest
 
 from appliance.config import PROJECT_ROOT
 from appliance.convert.edgetpu import graph
-from appliance.convert.environments import EXPORT, ensure, find_python
-from appliance.errors import ConvertError
+from appliance.convert.environments import EXPORT, ensure
 
 PHOTOGRAPHS = PROJECT_ROOT / "appliance" / "capture" / "photos"
 """Five; a hundred take two minutes more, and need as much memory."""
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("converter")
 @pytest.mark.timeout(900)
 def test_fastsam_s_goes_through_in_bounds(tmp_path: Path) -> None:
-    try:
-        find_python()
-    except ConvertError as error:
-        pytest.skip(str(error))
     checkpoint = tmp_path / "FastSAM-s.pt"
     maker = PROJECT_ROOT / "appliance" / "bench" / "random_fastsam.py"
     arguments = ("--scale", "s", "--photographs", PHOTOGRAPHS, "--checkpoint", checkpoint)

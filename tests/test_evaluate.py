@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from converting import new_cache
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -443,23 +444,16 @@ def test_a_model_that_nothing_here_can_run_is_refused_before_anything_long(
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the trained checkpoint is in ../shared, absent here")
+@pytest.mark.usefixtures("converter")
 @pytest.mark.timeout(900)
 def test_the_second_look_beats_the_float_model_at_1024_on_photographs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first photographs only; docs/second-look.md has the figures of all of them."""
-    try:
-        environments.find_python()
-    except ApplianceError as error:
-        pytest.skip(str(error))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)  # as the scene has it
     if CACHE is not None:
         monkeypatch.setenv("XDG_CACHE_HOME", CACHE)
-    installed = environments.cache_folder() / "envs"
-    installed.mkdir(parents=True, exist_ok=True)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # everything anew but the environment
-    environments.cache_folder().mkdir()
-    (environments.cache_folder() / "envs").symlink_to(installed)
+    new_cache(tmp_path / "cache", monkeypatch)
     model = SHARED / "models" / "yolov8n-seg_float-io_int8_640.tflite"
     out = tmp_path / "figures.json"
     arguments = ["--reference", SHARED / "models" / "yolov8n-seg-ref.pt", "--models", model, "--second-look"]
@@ -485,19 +479,13 @@ for path, (kind, architecture) in zip(sys.argv[1:], kinds):
 """
 
 
+@pytest.mark.usefixtures("converter")
 @pytest.mark.timeout(900)
 def test_a_reference_is_made_again_for_pictures_of_other_names_and_of_no_detector(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    try:
-        environments.find_python()
-    except ApplianceError as error:
-        pytest.skip(str(error))
     python = environments.ensure(environments.EXPORT)
-    installed = environments.cache_folder() / "envs"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # everything anew but the environment
-    environments.cache_folder().mkdir(parents=True)
-    (environments.cache_folder() / "envs").symlink_to(installed)
+    new_cache(tmp_path / "cache", monkeypatch)
     checkpoints = tmp_path / "net.pt", tmp_path / "detector.pt"
     command = [python, "-I", "-c", MAKE_CHECKPOINTS, *checkpoints]
     subprocess.run(command, check=True, timeout=200, env=os.environ | EXPORT_VARIABLES)
@@ -541,13 +529,10 @@ print("boxes", json.dumps(at_border(torch.tensor(boxes), shape_hw, input_hw).tol
 """
 
 
+@pytest.mark.usefixtures("converter")
 @pytest.mark.timeout(900)
 def test_the_reference_treats_boxes_at_the_border_as_the_appliance_does() -> None:
     """Otherwise a model's masks would differ from the reference's by more than the network."""
-    try:
-        environments.find_python()
-    except ApplianceError as error:
-        pytest.skip(str(error))
     python = environments.ensure(environments.EXPORT)
     letterbox = Letterbox.fit((640, 480), (512, 512))
     corners = np.random.default_rng(0).uniform(-15, 655, (200, 2, 2))

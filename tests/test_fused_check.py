@@ -8,8 +8,8 @@ import pytest
 
 from appliance.convert import check
 from appliance.convert.calibration import load_pictures
-from appliance.convert.environments import EXPORT, TFLITE, Environment, ensure, find_python
-from appliance.errors import ConvertError, LossTooGreat
+from appliance.convert.environments import EXPORT, TFLITE, Environment, ensure
+from appliance.errors import LossTooGreat
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CHECKPOINT = SHARED / "models" / "yolov8n-seg-ref.pt"
@@ -68,12 +68,9 @@ def run(code: str, environment: Environment, folder: Path, *arguments: Path) -> 
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the trained checkpoint is in ../shared, absent here")
+@pytest.mark.usefixtures("converter")
 @pytest.mark.timeout(900)
 def test_boxes_in_pixels_beside_scores_are_caught_and_named(tmp_path: Path) -> None:
-    try:
-        find_python()
-    except ConvertError as error:
-        pytest.skip(str(error))
     photographs = sorted((SHARED / "eval" / "calibration").glob("*.jpg"))[:12]
     pictures = load_pictures(photographs, WH)
     np.save(tmp_path / "pictures.npy", pictures)

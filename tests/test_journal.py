@@ -3,24 +3,16 @@
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from converting import wait_for_the_end, wait_until
 
 from appliance.convert.journal import Facts, Journal, News, Tick, digest_of_files
 from appliance.convert.processes import run_logged
 from appliance.errors import ConvertError
-
-
-def runs(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 class TestJournal:
@@ -176,19 +168,13 @@ class TestProcesses:
         command = [sys.executable, "-c", program, tmp_path, str(int(how))]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
             try:
-                end = time.monotonic() + 20
-                while not pids.exists() and time.monotonic() < end:
-                    time.sleep(0.02)
+                wait_until(pids.exists)
                 process.send_signal(how)
                 assert process.wait(20) == code
             finally:
                 process.kill()  # the end of the block waits for it
         assert (tmp_path / "tidy").exists()
-        end = time.monotonic() + 20
-        for pid in pids.read_text().split():
-            while runs(int(pid)) and time.monotonic() < end:
-                time.sleep(0.02)
-            assert not runs(int(pid))
+        wait_for_the_end(*map(int, pids.read_text().split()))
 
     def test_a_signal_that_comes_as_it_ends_is_not_lost(self, tmp_path: Path) -> None:
         code = "import os, signal; os.kill(os.getppid(), signal.SIGTERM)"
@@ -204,11 +190,7 @@ class TestProcesses:
 
     def test_nothing_that_it_started_runs_on(self, tmp_path: Path) -> None:
         run_logged("a step", ["sh", "-c", "sleep 60 & echo $! >pid"], tmp_path / "log", tmp_path, 20)
-        end = time.monotonic() + 20
-        pid = int((tmp_path / "pid").read_text())
-        while runs(pid) and time.monotonic() < end:
-            time.sleep(0.02)
-        assert not runs(pid)
+        wait_for_the_end(int((tmp_path / "pid").read_text()))
 
     def test_program_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(ConvertError, match=r"^a step: /absent cannot be run: No such file"):
